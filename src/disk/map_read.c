@@ -1,0 +1,95 @@
+/* The block map in other hands: read-only, without a lock. */
+#include "disk/map_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static struct map *
+open_to_read(const char *path, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct map *m;
+
+    if (fd < 0) {
+        err_errno(e, errno, "opening the block map %s", path);
+        return NULL;
+    }
+    m = map_new(fd, path);
+    if (map_load_head(m, e)) {
+        map_close(m);
+        return NULL;
+    }
+    return m;
+}
+
+static void
+count(struct map_summary *s, struct map_entry x)
+{
+    s->dirty += !!(x.flags & MAP_DIRTY);
+    if ((x.flags & MAP_COPIED) && !(x.flags & MAP_DIRTY)) {
+        s->copied++;
+        s->zero += !!(x.flags & MAP_ZERO);
+    }
+}
+
+int
+map_summary(const char *path, struct map_summary *out, struct err *e)
+{
+    defer(map_close_ptr) struct map *m = open_to_read(path, e);
+    uint64_t seen = 0, absent;
+
+    if (!m)
+        return -1;
+    *out = (struct map_summary){ .head = m->head };
+    out->blocks = disk_blocks(m->head.size);
+    for (uint64_t no = map_next_page(m, 0); no != UINT64_MAX;
+         no = map_next_page(m, no + 1)) {
+        const struct map_cached *c = map_load_page(m, no, e);
+        unsigned n = map_page_blocks(m, no);
+
+        if (!c)
+            return -1;
+        for (unsigned i = 0; i < n; i++)
+            count(out, map_entry_of(m, c, i));
+        seen += n;
+        out->torn += c->torn ? n : 0;
+    }
+    absent = out->blocks - seen;
+    if (m->head.holes_zero) {
+        out->copied += absent;
+        out->zero += absent;
+    }
+    out->unknown = out->blocks - out->copied - out->dirty;
+    return 0;
+}
+
+int
+map_covers(const char *path, const struct extents *x, uint64_t *first,
+           struct err *e)
+{
+    defer(map_close_ptr) struct map *m = open_to_read(path, e);
+    struct map_entry at;
+
+    if (!m)
+        return -1;
+    for (size_t i = 0; i < x->n; i++) {
+        uint64_t block = x->p[i].start / DISK_BLOCK;
+        uint64_t end = disk_blocks(x->p[i].start + x->p[i].length);
+
+        if (x->p[i].start + x->p[i].length > m->head.size)
+            return err_set(e, ERR_DAMAGED,
+                           "an area of the plan ends past the disk of the "
+                           "block map %s",
+                           path);
+        for (; x->p[i].length && block < end; block++) {
+            if (map_get(m, block, &at, e))
+                return -1;
+            if ((at.flags & (MAP_COPIED | MAP_DIRTY)) == MAP_COPIED)
+                continue;
+            if (first)
+                *first = block * DISK_BLOCK;
+            return 0;
+        }
+    }
+    return 1;
+}
