@@ -1,0 +1,211 @@
+/* config.yaml: every key of vmware-to-cloudstack, and the TLS keys it lacks. */
+#include "job/job.h"
+#include "base/fs.h"
+
+#include <string.h>
+
+const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
+const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
+
+#define TEXT(s, f)                   \
+    {                                \
+#f, KEY_TEXT, offsetof(s, f) \
+    }
+#define FLAG(s, f)                   \
+    {                                \
+#f, KEY_BOOL, offsetof(s, f) \
+    }
+#define SECRET(s, f)                   \
+    {                                  \
+#f, KEY_SECRET, offsetof(s, f) \
+    }
+#define INT(s, f, lo, hi)                   \
+    {                                       \
+#f, KEY_INT, offsetof(s, f), lo, hi \
+    }
+#define CHOICE(s, f, names)                              \
+    {                                                    \
+#f, KEY_CHOICE, offsetof(s, f), .choices = names \
+    }
+#define GROUP(s, name, f, table)                      \
+    {                                                 \
+        name, KEY_GROUP, offsetof(s, f), .sub = table \
+    }
+
+typedef struct placement_nic nic;
+static const struct key nic_keys[] = {
+    TEXT(nic, source_label),
+    TEXT(nic, source_network),
+    TEXT(nic, source_mac),
+    TEXT(nic, networkid),
+    INT(nic, source_device_key, 0, INT32_MAX),
+    INT(nic, source_index, 0, 1000),
+    { NULL },
+};
+
+typedef struct placement place;
+#define PLACEMENT_KEYS                                                   \
+    TEXT(place, zoneid), TEXT(place, clusterid), TEXT(place, storageid), \
+        TEXT(place, networkid), TEXT(place, serviceofferingid),          \
+        TEXT(place, diskofferingid), TEXT(place, ostypeid),              \
+        TEXT(place, boottype), TEXT(place, bootmode),                    \
+        TEXT(place, rootdiskcontroller), TEXT(place, nicadapter)
+
+const struct key placement_keys[] = {
+    PLACEMENT_KEYS,
+    { "nic_mappings", KEY_EACH, offsetof(place, nic_mappings), .sub = nic_keys,
+      .size = sizeof(nic) },
+    { NULL },
+};
+
+static const struct key default_keys[] = { PLACEMENT_KEYS, { NULL } };
+
+typedef __typeof__(((struct config *)0)->vcenter) vcenter;
+static const struct key vcenter_keys[] = {
+    TEXT(vcenter, host),
+    TEXT(vcenter, user),
+    SECRET(vcenter, password),
+    TEXT(vcenter, ca_file),
+    TEXT(vcenter, thumbprint),
+    FLAG(vcenter, insecure),
+    { NULL },
+};
+
+typedef __typeof__(((struct config *)0)->migration) migration;
+static const struct key migration_keys[] = {
+    TEXT(migration, vddk_path),
+    CHOICE(migration, snapshot_quiesce, quiesce_names),
+    CHOICE(migration, shutdown_mode, shutdown_names),
+    INT(migration, finalize_settle_seconds, 0, 3600),
+    INT(migration, parallel_disks, 0, 64),
+    INT(migration, parallel_vms, 0, 1000),
+    TEXT(migration, control_dir),
+    TEXT(migration, specs_dir),
+    TEXT(migration, workdir),
+    { NULL },
+};
+
+typedef __typeof__(((struct config *)0)->cloudstack) cloudstack;
+static const struct key cloudstack_keys[] = {
+    TEXT(cloudstack, endpoint),
+    SECRET(cloudstack, api_key),
+    SECRET(cloudstack, secret_key),
+    INT(cloudstack, timeout_seconds, 0, 3600),
+    { NULL },
+};
+
+typedef __typeof__(((struct config *)0)->virt) virt;
+static const struct key virt_keys[] = {
+    FLAG(virt, run_virt_v2v),
+    TEXT(virt, virtio_iso),
+    { NULL },
+};
+
+static const struct key config_keys[] = {
+    GROUP(struct config, "vcenter", vcenter, vcenter_keys),
+    GROUP(struct config, "migration", migration, migration_keys),
+    GROUP(struct config, "cloudstack", cloudstack, cloudstack_keys),
+    GROUP(struct config, "cloudstack_defaults", defaults, default_keys),
+    GROUP(struct config, "virt", virt, virt_keys),
+    { NULL },
+};
+
+static void
+from_env_text(char **to, const char *name)
+{
+    const char *v = getenv(name);
+
+    if (v && *v) {
+        free(*to);
+        *to = xstrdup(v);
+    }
+}
+
+static void
+from_env_secret(struct secret **to, const char *name)
+{
+    const char *v = getenv(name);
+
+    if (v && *v) {
+        secret_free(*to);
+        *to = secret_new(v);
+    }
+}
+
+static void
+apply_env(struct config *c)
+{
+    from_env_text(&c->vcenter.host, "V2C_VCENTER_HOST");
+    from_env_text(&c->vcenter.user, "V2C_VCENTER_USER");
+    from_env_secret(&c->vcenter.password, "V2C_VCENTER_PASSWORD");
+    if (!c->vcenter.password || !*secret_reveal(c->vcenter.password))
+        from_env_secret(&c->vcenter.password, "VC_PASSWORD");
+    from_env_text(&c->cloudstack.endpoint, "V2C_CLOUDSTACK_ENDPOINT");
+    from_env_secret(&c->cloudstack.api_key, "V2C_CLOUDSTACK_API_KEY");
+    from_env_secret(&c->cloudstack.secret_key, "V2C_CLOUDSTACK_SECRET_KEY");
+}
+
+static void
+apply_defaults(struct config *c)
+{
+    __typeof__(c->migration) *m = &c->migration;
+
+    if (!m->control_dir)
+        m->control_dir = xstrdup("/var/lib/vm-migrator");
+    if (!m->specs_dir)
+        m->specs_dir = xasprintf("%s/specs", m->control_dir);
+    if (!m->snapshot_quiesce)
+        m->snapshot_quiesce = QUIESCE_AUTO;
+    if (!m->shutdown_mode)
+        m->shutdown_mode = SHUTDOWN_AUTO;
+    if (!m->parallel_disks)
+        m->parallel_disks = 4;
+    if (!m->parallel_vms)
+        m->parallel_vms = 3;
+}
+
+static const char *
+find_config(void)
+{
+    return fs_exists("config.yaml")      ? "config.yaml"
+           : fs_exists("../config.yaml") ? "../config.yaml"
+                                         : "config.yaml";
+}
+
+struct config *
+config_read(const char *path, struct err *e)
+{
+    defer(config_free_ptr) struct config *c = xcalloc(1, sizeof *c);
+    defer(yaml_free_ptr) struct yaml *y = NULL;
+
+    c->file = xstrdup(path ? path : find_config());
+    y = yaml_read(c->file, e);
+    if (!y) {
+        if (!path && e->class == ERR_NOTFOUND)
+            err_set(e, ERR_USER,
+                    "there is no config.yaml here; name one with --config");
+        return NULL;
+    }
+    if (keys_load(config_keys, y, c->file, c, e))
+        return NULL;
+    apply_env(c);
+    apply_defaults(c);
+    if (c->vcenter.insecure && (c->vcenter.ca_file || c->vcenter.thumbprint)) {
+        err_set(e, ERR_USER,
+                "%s:%d: vcenter.insecure contradicts ca_file and thumbprint; "
+                "keep one of them",
+                c->file, c->vcenter.line);
+        return NULL;
+    }
+    return take(c);
+}
+
+void
+config_free(struct config *c)
+{
+    if (!c)
+        return;
+    keys_free(config_keys, c);
+    free(c->file);
+    free(c);
+}
