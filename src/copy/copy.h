@@ -1,0 +1,332 @@
+/* Room of the program v2c-copy: one disk from a source to an NBD target.
+ * One thread drives everything by poll(2); a source may have others. */
+#ifndef COPY_COPY_H
+#define COPY_COPY_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "base/str.h"
+#include "disk/disk.h"
+
+#define COPY_SLOTS_DEFAULT   16u
+#define COPY_SLOTS_MAX       64u
+#define COPY_REQUEST_DEFAULT (1u << 20)   /* bytes */
+#define COPY_REQUEST_MAX     (16u << 20)  /* bytes */
+#define COPY_BUFFERS_MAX     (48u << 20)  /* bytes of all slots together */
+#define COPY_LINE_MAX        8192u        /* bytes of a line of the request */
+#define COPY_EXTENTS_MAX     (64u << 20)  /* after merging neighbours */
+#define COPY_RATE_MAX        (1ull << 40) /* bytes/s */
+#define COPY_TIMEOUT_DEFAULT 300u         /* seconds */
+#define COPY_TIMEOUT_MAX     86400u
+#define COPY_CONNECT_MS      30000 /* to an NBD server */
+
+/* request.c ------------------------------------------------------------- */
+
+enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
+
+/* K(name in enum key, key, when it is needed, what it is).  When: REQUIRED,
+ * OPTIONAL, or a source's kind that requires (VDDK) or admits (MAY_VDDK) it. */
+#define REQUEST_KEYS(K)                                                      \
+    K(SOURCE_KIND, "source.kind", REQUIRED, "vddk, nbd or file")             \
+    K(LIBDIR, "source.libdir", VDDK, "directory that holds VDDK's lib64")    \
+    K(SERVER, "source.server", VDDK, "vCenter or ESXi host name")            \
+    K(PORT, "source.port", MAY_VDDK, "its port (443)")                       \
+    K(USER, "source.user", VDDK, "account there")                            \
+    K(PASSWORD, "source.password", VDDK, "its password")                     \
+    K(THUMBPRINT, "source.thumbprint", VDDK, "SHA-1 of its certificate")     \
+    K(VM, "source.vm", VDDK, "managed object id of the VM, as vm-12")        \
+    K(SNAPSHOT, "source.snapshot", MAY_VDDK, "that of the snapshot to read") \
+    K(PATH, "source.path", VDDK, "\"[datastore] dir/disk.vmdk\"")            \
+    K(TRANSPORTS, "source.transports", MAY_VDDK, "in order (nbdssl:nbd)")    \
+    K(CONFIG, "source.config", MAY_VDDK, "VDDK's configuration file")        \
+    K(SOURCE_URI, "source.uri", NBD, "NBD URI to read from")                 \
+    K(FILE, "source.file", FILE, "raw file or block device to read")         \
+    K(TARGET_URI, "target.uri", REQUIRED, "NBD URI to write to")             \
+    K(TARGET_ZEROED, "target.zeroed", REQUIRED,                              \
+      "yes: a new target reads as zeroes; no")                               \
+    K(TARGET_ID, "target.id", REQUIRED, "text that tells this target")       \
+    K(DISK_ID, "disk.id", REQUIRED, "text that tells this disk")             \
+    K(DISK_SIZE, "disk.size", REQUIRED, "bytes")                             \
+    K(MAP, "map", REQUIRED, "path of the block map")                         \
+    K(PLAN_ID, "plan.id", REQUIRED, "the same again resumes the plan")       \
+    K(PLAN, "plan", REQUIRED, "allocated, all, list or compare")             \
+    K(UNCOPIED, "uncopied", OPTIONAL,                                        \
+      "yes: list, and every block never copied; no (no)")                    \
+    K(READERS, "readers", OPTIONAL, "requests in flight, 1 to 64 (16)")      \
+    K(REQUEST, "request", OPTIONAL,                                          \
+      "bytes of one, a multiple of 65536 up to 16777216 (1048576)")          \
+    K(RATE, "rate", OPTIONAL,                                                \
+      "bytes per second read at most, 0: no limit (0)")                      \
+    K(TIMEOUT, "timeout", OPTIONAL,                                          \
+      "seconds without any answer before it is given up (300)")
+
+enum key {
+#define K(name, key, need, what) KEY_##name,
+    REQUEST_KEYS(K)
+#undef K
+        KEY_COUNT
+};
+
+struct request {
+    char *text[KEY_COUNT];   /* as given; NULL: absent, or the password */
+    struct secret *password; /* NULL: absent */
+    struct extents list;     /* of plan list: tidy, whole blocks */
+    enum plan_kind plan;
+    bool zeroed;
+    bool uncopied;
+    uint16_t port;      /* 0: none given */
+    uint64_t disk_size; /* bytes */
+    uint64_t rate;      /* bytes/s; 0: no limit */
+    unsigned slots;
+    uint32_t bytes; /* of one read at most; a multiple of DISK_BLOCK */
+    int64_t timeout_ms;
+};
+
+/* The whole request, up to its line `end`.  Anything odd is ERR_USER. */
+int request_read(int fd, struct request *r, struct err *e);
+void request_fini(struct request *r);
+/* "" for absent ones. */
+const char *request_text(const struct request *r, enum key key);
+/* One line per key, for --help. */
+void request_help(struct str *out);
+const char *plan_name(enum plan_kind kind);
+
+/* stop.c ----------------------------------------------------------------- */
+
+/* From here on SIGTERM and SIGINT ask us to stop, in all threads started
+ * later as well. */
+int stop_watch(struct err *e);
+/* Readable once a signal came. */
+int stop_fd(void);
+bool stop_asked(void);
+/* As if a signal had come. */
+void stop_ask(void);
+
+/* report.c: lines of JSON ------------------------------------------------ */
+
+struct counters {
+    uint64_t total;   /* bytes of the plan */
+    uint64_t done;    /* of these, on the target's stable storage */
+    uint64_t read;    /* bytes read from the source by this run */
+    uint64_t written; /* bytes written to the target, flushed */
+    uint64_t zero;    /* bytes found zero: written as such, or skipped */
+    uint64_t same;    /* bytes found equal and not written */
+    int64_t start_ms; /* clock_ms() at the start */
+};
+
+/* Lines go to fd.  When nobody reads them any more, stop_ask() is called. */
+void report_to(int fd);
+void report_open(const char *transport, uint64_t size, uint64_t todo,
+                 enum plan_kind mode, bool resumed, const struct counters *c);
+void report_progress(const struct counters *c);
+/* Also a line of the log.  Any thread but VDDK's. */
+void report_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* ERR_NONE: done.  ERR_STOPPED: stopped.  -1: the line could not be written. */
+int report_end(const struct counters *c, const struct err *e);
+
+/* done.c: completions from other threads --------------------------------- */
+
+struct done;
+struct done_item {
+    unsigned slot;
+    uint64_t code; /* the source's own */
+};
+
+struct done *done_new(struct err *e);
+void done_free(struct done *d);
+/* Any thread.  At most one item per slot waits. */
+void done_post(struct done *d, unsigned slot, uint64_t code);
+int done_fd(const struct done *d);
+/* false: nothing waits. */
+bool done_take(struct done *d, struct done_item *out);
+
+/* source_*.c: one ops table per family ------------------------------------ */
+
+enum read_verdict {
+    READ_OK,
+    READ_RETRY,  /* may work after a pause */
+    READ_SHRINK, /* the same, with fewer reads in flight */
+    READ_FAILED,
+};
+
+struct read_result {
+    unsigned slot;
+    enum read_verdict verdict;
+    struct err err; /* unless READ_OK */
+};
+
+struct source {
+    const struct source_ops *ops;
+};
+
+/* All but what done_post needs is called by one and the same thread. */
+struct source_ops {
+    const char *kind; /* value of source.kind */
+    /* On failure all is undone. */
+    int (*open)(struct source **s, const struct request *r, struct err *e);
+    /* Once every read has come back. */
+    void (*close)(struct source *s);
+    uint64_t (*size)(const struct source *s); /* bytes */
+    /* How the data comes, for people. */
+    const char *(*transport)(const struct source *s);
+    /* Adds what may hold something else than zeroes: a superset, not
+     * necessarily tidy.  Before the first read.  ERR_STOPPED if stopped. */
+    int (*allocated)(struct source *s, struct extents *out, struct err *e);
+    /* Starts a read that stays within size, one per slot at a time.  It
+     * always comes back by reap. */
+    void (*read)(struct source *s, unsigned slot, void *buf, uint64_t offset,
+                 uint32_t n);
+    void (*poll)(const struct source *s, struct pollfd *p);
+    /* After poll(2): does what there is to do. */
+    void (*ready)(struct source *s, short revents);
+    /* The next read that came back; false: none. */
+    bool (*reap)(struct source *s, struct read_result *out);
+};
+
+extern const struct source_ops source_file, source_nbd, source_vddk;
+
+/* vddk_error.c, vddk_alloc.c ---------------------------------------------- */
+
+/* What a code of VDDK means, at a read and elsewhere. */
+struct vddk_meaning {
+    enum err_class class;
+    enum read_verdict at_read;
+    const char *hint; /* way out; "" */
+};
+struct vddk_meaning vddk_meaning(unsigned code);
+
+/* One QueryAllocatedBlocks of sectors: pushes the answer as it is, in bytes. */
+typedef int vddk_query(void *ctx, uint64_t start, uint64_t sectors,
+                       struct extents *out, struct err *e);
+/* Asks for a disk of `size` bytes window by window; where an answer is missing
+ * or makes no sense, the window counts as allocated, with a warning. */
+int vddk_allocated(uint64_t size, vddk_query *query, void *ctx,
+                   struct extents *out, struct err *e);
+
+/* nbd_util.c: what source and target share -------------------------------- */
+
+struct nbd_handle;
+/* Within COPY_CONNECT_MS; ERR_STOPPED if stopped meanwhile.  `what` is
+ * "source" or "target". */
+int nbd_connect_within(struct nbd_handle *h, const char *uri, const char *what,
+                       struct err *e);
+/* What the connection waits for; fd -1 once it is lost. */
+void nbd_pollfd(struct nbd_handle *h, struct pollfd *p);
+/* What goes wrong here ends the connection, and with it every request: each
+ * comes back as failed. */
+void nbd_progress(struct nbd_handle *h, short revents);
+/* errno of the call that failed just now, never 0. */
+int nbd_errnum(void);
+/* ERR_NET with libnbd's own words. */
+int nbd_failed(struct err *e, const char *doing, const char *what);
+
+/* target_nbd.c ------------------------------------------------------------ */
+
+#define TARGET_CONNS                                         \
+    2u /* connections, where the server allows more than one \
+        */
+
+struct target;
+/* A write or zero request came back; errnum 0: acknowledged (not stable).
+ * Must not call the target. */
+typedef void target_done(void *ctx, unsigned slot, int errnum);
+
+/* A target that is too small, read-only, or cannot flush is refused. */
+int target_open(struct target **t, const char *uri, uint64_t disk_size,
+                struct err *e);
+/* Whom to tell; before the first request. */
+void target_tell(struct target *t, target_done *done, void *ctx);
+/* Requests still in flight never come back. */
+void target_close(struct target *t);
+DEFER_FN(target_close_ptr, struct target, target_close)
+/* Bytes of one request at most; a multiple of DISK_BLOCK. */
+uint32_t target_most(const struct target *t);
+/* Requests stay within the disk.  buf may be written to past n, up to the
+ * next DISK_BLOCK boundary, and stays valid until `done`; for target_zero it
+ * holds the zeroes.  Failing means that `done` will not be called. */
+int target_write(struct target *t, unsigned slot, void *buf, uint64_t offset,
+                 uint32_t n, struct err *e);
+int target_zero(struct target *t, unsigned slot, void *buf, uint64_t offset,
+                uint32_t n, struct err *e);
+/* Starts to make stable what was acknowledged so far, on all connections. */
+int target_flush(struct target *t, struct err *e);
+enum flush_state { FLUSH_NONE, FLUSH_RUNS, FLUSH_DONE, FLUSH_FAILED };
+/* After DONE or FAILED (then e is set): NONE again. */
+enum flush_state target_flushed(struct target *t, struct err *e);
+/* Number of entries filled in, at most TARGET_CONNS. */
+unsigned target_poll(const struct target *t, struct pollfd *p);
+void target_ready(struct target *t, const struct pollfd *p);
+
+/* plan.c ------------------------------------------------------------------ */
+
+struct plan {
+    struct extents
+        areas;           /* tidy, whole blocks: the plan's, and what is dirty */
+    enum plan_kind mode; /* what it amounts to */
+    bool resumed;
+    bool skip_zero;  /* zeroes need not be written where nothing was */
+    bool trust_hash; /* a block with the map's hash need not be written */
+    uint64_t todo;   /* bytes that are not done */
+    size_t at;       /* cursor: extent, block */
+    uint64_t block;
+};
+
+/* Finds out what to do and marks it in the map. */
+int plan_make(struct plan *p, const struct request *r, struct source *s,
+              struct map *m, struct err *e);
+void plan_fini(struct plan *p);
+/* Bytes of the plan that the map does not show as copied. */
+int plan_left(const struct plan *p, struct map *m, uint64_t *left,
+              struct err *e);
+/* The next blocks to do, contiguous, at most `max` bytes.  1: there are; 0:
+ * no more. */
+int plan_next(struct plan *p, struct map *m, uint32_t max, struct extent *out,
+              struct err *e);
+
+/* ledger.c: from acknowledged to stable ----------------------------------- */
+
+#define LEDGER_MAX    (64u << 10) /* blocks: a checkpoint is due */
+#define CHECKPOINT_MS 2000
+struct ledger;
+
+struct ledger *ledger_new(struct map *m, struct target *t, struct counters *c);
+void ledger_free(struct ledger *l);
+/* All writes of this block were acknowledged, or it needed none. */
+enum block_fate { BLOCK_WRITTEN, BLOCK_ZEROED, BLOCK_SAME };
+void ledger_add(struct ledger *l, uint64_t block, struct map_entry entry,
+                uint32_t bytes, enum block_fate fate);
+/* No room until the checkpoint that runs has ended. */
+bool ledger_full(const struct ledger *l);
+/* Nothing waits to become stable. */
+bool ledger_empty(const struct ledger *l);
+/* A checkpoint waits for the target. */
+bool ledger_runs(const struct ledger *l);
+/* Starts a checkpoint if one is due (or `now`); ends the one that runs once
+ * the target has flushed, and then returns 1. */
+int ledger_step(struct ledger *l, bool now, struct err *e);
+
+/* pipeline.c -------------------------------------------------------------- */
+
+/* Copies what the plan says.  Whatever happens, all that was acknowledged and
+ * could be flushed is in the map and the counters when it returns.
+ * ERR_STOPPED if it was asked to stop before the end.  *stuck: source or
+ * target gave no answer in time and may still hold buffers: neither may be
+ * closed, the process has to end. */
+int pipeline_run(const struct request *r, struct source *s, struct target *t,
+                 struct map *m, struct plan *p, struct counters *c, bool *stuck,
+                 struct err *e);
+
+/* copy.c ------------------------------------------------------------------ */
+
+enum { COPY_DONE = 0, COPY_FAILED = 1, COPY_BAD_REQUEST = 2, COPY_STOPPED = 3 };
+
+/* The program; sources ends with NULL. */
+int copy_main(int argc, char **argv, const struct source_ops *const *sources);
+
+#endif

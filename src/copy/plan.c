@@ -1,0 +1,157 @@
+/* What to copy: the request's plan against the map. */
+#include "copy/copy.h"
+
+#include <assert.h>
+#include <string.h>
+
+void
+plan_fini(struct plan *p)
+{
+    extents_fini(&p->areas);
+}
+
+/* Two requests with the same plan id must mean the same blocks; what a source
+ * says of its allocation follows from its snapshot, which the id stands for. */
+static uint64_t
+digest_of(const struct request *r)
+{
+    return extents_digest(&r->list) ^ ((uint64_t)r->plan + 1) ^
+           ((uint64_t)r->uncopied << 8);
+}
+
+/* May holes of the source stay as the target has them?  Only while nothing
+ * was written there but by this one plan. */
+static bool
+born_zeroed(const struct plan *p, const struct request *r,
+            const struct map_head *h)
+{
+    const char *id = request_text(r, KEY_PLAN_ID);
+
+    if (!*h->plan)
+        return r->zeroed;
+    return p->resumed && r->zeroed && h->zeroed && !strcmp(h->born, id);
+}
+
+/* The extents that the plan itself names. */
+static int
+add_named(struct plan *p, const struct request *r, struct source *s,
+          struct extents *out, struct err *e)
+{
+    switch (p->mode) {
+    case PLAN_ALLOCATED:
+        if (s->ops->allocated(s, out, e))
+            return -1;
+        break;
+    case PLAN_LIST:
+        for (size_t i = 0; i < r->list.n; i++)
+            vec_push(out, r->list.p[i]);
+        break;
+    default: extents_add(out, 0, r->disk_size);
+    }
+    extents_round(out, r->disk_size);
+    return 0;
+}
+
+static bool
+to_do(struct map_entry x)
+{
+    return (x.flags & MAP_DIRTY) || !(x.flags & MAP_COPIED);
+}
+
+int
+plan_left(const struct plan *p, struct map *m, uint64_t *left, struct err *e)
+{
+    uint64_t size = map_head(m)->size;
+
+    *left = 0;
+    for (size_t i = 0; i < p->areas.n; i++) {
+        uint64_t block = p->areas.p[i].start / DISK_BLOCK;
+        uint64_t n = disk_blocks(p->areas.p[i].length);
+
+        for (; n; n--, block++) {
+            struct map_entry x;
+
+            if (map_get(m, block, &x, e))
+                return -1;
+            if (to_do(x))
+                *left += disk_block_bytes(size, block);
+        }
+    }
+    return 0;
+}
+
+static int
+begin(struct plan *p, const struct request *r, struct map *m, struct err *e)
+{
+    const char *id = request_text(r, KEY_PLAN_ID);
+
+    if (p->resumed)
+        return 0;
+    if (!strcmp(map_head(m)->plan, id))
+        report_warn("plan %s was begun with other extents: it is begun anew",
+                    id);
+    return map_begin(m, id, digest_of(r), &p->areas, r->zeroed, e);
+}
+
+int
+plan_make(struct plan *p, const struct request *r, struct source *s,
+          struct map *m, struct err *e)
+{
+    const struct map_head *h = map_head(m);
+    defer_extents struct extents named = { 0 };
+    defer_extents struct extents dirty = { 0 };
+    bool born;
+
+    *p = (struct plan){ 0 };
+    p->resumed = !strcmp(h->plan, request_text(r, KEY_PLAN_ID)) &&
+                 h->digest == digest_of(r);
+    born = born_zeroed(p, r, h);
+    p->mode = r->plan == PLAN_ALLOCATED && !born ? PLAN_ALL : r->plan;
+    p->skip_zero = born;
+    p->trust_hash = r->plan == PLAN_COMPARE && !p->resumed;
+    if (add_named(p, r, s, &named, e) || map_dirty(m, r->uncopied, &dirty, e))
+        return -1;
+    extents_union(&named, &dirty, &p->areas);
+    if (begin(p, r, m, e) || plan_left(p, m, &p->todo, e)) {
+        plan_fini(p);
+        return -1;
+    }
+    if (p->areas.n)
+        p->block = p->areas.p[0].start / DISK_BLOCK;
+    return 0;
+}
+
+int
+plan_next(struct plan *p, struct map *m, uint32_t max, struct extent *out,
+          struct err *e)
+{
+    uint64_t size = map_head(m)->size;
+
+    *out = (struct extent){ 0 };
+    while (p->at < p->areas.n) {
+        const struct extent *a = &p->areas.p[p->at];
+        struct map_entry x;
+
+        if (p->block * DISK_BLOCK >= a->start + a->length) {
+            if (out->length)
+                return 1;
+            if (++p->at < p->areas.n)
+                p->block = p->areas.p[p->at].start / DISK_BLOCK;
+            continue;
+        }
+        if (map_get(m, p->block, &x, e))
+            return -1;
+        if (to_do(x)) {
+            if (!out->length)
+                out->start = p->block * DISK_BLOCK;
+            out->length += disk_block_bytes(size, p->block++);
+            if (out->length >= max)
+                return 1;
+        } else if (out->length) {
+            return 1;
+        } else {
+            p->block++;
+        }
+    }
+    return out->length > 0;
+}

@@ -1,0 +1,114 @@
+/* What the copier tells the program that started it: JSON, a line an event. */
+#include "copy/copy.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <stdarg.h>
+
+static int out = -1;
+
+void
+report_to(int fd)
+{
+    out = fd;
+}
+
+static int
+send_line(struct str *line)
+{
+    int rc;
+
+    str_add(line, "}\n");
+    rc = fs_write_all(out, str_text(line), line->n);
+    str_fini(line);
+    if (rc)
+        stop_ask();
+    return rc;
+}
+
+static void
+add_number(struct str *line, const char *name, uint64_t n)
+{
+    str_addf(line, ",\"%s\":%llu", name, (unsigned long long)n);
+}
+
+static void
+add_text(struct str *line, const char *name, const char *text)
+{
+    str_addf(line, ",\"%s\":", name);
+    str_add_json(line, text);
+}
+
+static void
+add_counters(struct str *line, const struct counters *c)
+{
+    add_number(line, "done", c->done);
+    add_number(line, "total", c->total);
+    add_number(line, "read", c->read);
+    add_number(line, "written", c->written);
+    add_number(line, "zero", c->zero);
+    add_number(line, "same", c->same);
+    add_number(line, "ms", (uint64_t)(clock_ms() - c->start_ms));
+}
+
+void
+report_open(const char *transport, uint64_t size, uint64_t todo,
+            enum plan_kind mode, bool resumed, const struct counters *c)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"open\"");
+    add_text(&line, "transport", transport);
+    add_number(&line, "size", size);
+    add_number(&line, "plan", c->total);
+    add_number(&line, "todo", todo);
+    add_text(&line, "mode", plan_name(mode));
+    str_addf(&line, ",\"resumed\":%s", resumed ? "true" : "false");
+    send_line(&line);
+}
+
+void
+report_progress(const struct counters *c)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"progress\"");
+    add_counters(&line, c);
+    send_line(&line);
+}
+
+void
+report_warn(const char *fmt, ...)
+{
+    struct str line = STR_INIT;
+    char text[ERR_MSG_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    secret_redact(text);
+    log_warn("%s", text);
+    str_add(&line, "{\"event\":\"warn\"");
+    add_text(&line, "text", text);
+    send_line(&line);
+}
+
+int
+report_end(const struct counters *c, const struct err *e)
+{
+    struct str line = STR_INIT;
+    const char *result = e->class == ERR_NONE      ? "done"
+                         : e->class == ERR_STOPPED ? "stopped"
+                                                   : "failed";
+
+    str_add(&line, "{\"event\":\"end\"");
+    add_text(&line, "result", result);
+    add_text(&line, "class", err_class_name(e->class));
+    str_addf(&line, ",\"code\":%d", e->code);
+    add_text(&line, "error", e->msg);
+    add_counters(&line, c);
+    return send_line(&line);
+}

@@ -1,0 +1,400 @@
+/* Source: a disk of a VM's snapshot, by VMware's library (VDDK), which the
+ * user provides. */
+#include "copy/copy.h"
+#include "copy/vddk_abi.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <dlfcn.h>
+#include <string.h>
+
+#define API_MAJOR          6
+#define API_MINOR          5
+#define DEFAULT_TRANSPORTS "nbdssl:nbd"
+#define BLOCKS_MAX         VDDK_MAX_CHUNKS /* of one answer */
+#define LOG_LINE_MAX       1024
+
+struct vddk_functions {
+#define X(name, result, args) result(*name) args;
+    VDDK_FUNCTIONS(X)
+#undef X
+};
+
+struct vddk;
+struct vddk_slot {
+    struct vddk *v;
+    unsigned slot;
+};
+
+struct vddk {
+    struct source base;
+    struct vddk_functions f;
+    bool inited;
+    struct vddk_connect_params *params;
+    vddk_conn conn;
+    vddk_handle disk;
+    uint64_t size;
+    struct done *done;
+    char transport[64];
+    char *texts[6]; /* what params point at; kept until Disconnect */
+    unsigned n_texts;
+    struct vddk_slot slots[COPY_SLOTS_MAX];
+};
+
+/* log -------------------------------------------------------------------- */
+
+/* Lines that frighten and say nothing. */
+static const char *const noise[] = {
+    "Get CEIP status failed",
+    "VDDK_PhoneHome",
+};
+
+static void
+log_line(enum log_level level, const char *fmt, va_list args)
+{
+    char line[LOG_LINE_MAX];
+    int n = vsnprintf(line, sizeof line, fmt, args);
+
+    if (n < 0)
+        return;
+    for (size_t i = 0; i < sizeof noise / sizeof *noise; i++)
+        if (strstr(line, noise[i]))
+            return;
+    n = (int)strlen(line);
+    while (n && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+        line[--n] = '\0';
+    if (n)
+        log_at(level, "vddk: %s", line);
+}
+
+static void
+on_log(const char *fmt, va_list args)
+{
+    log_line(LOG_INFO, fmt, args);
+}
+
+static void
+on_warning(const char *fmt, va_list args)
+{
+    log_line(LOG_WARN, fmt, args);
+}
+
+static void
+on_panic(const char *fmt, va_list args)
+{
+    log_line(LOG_ERROR, fmt, args);
+}
+
+/* errors ----------------------------------------------------------------- */
+
+static int
+vddk_failed(struct vddk *v, vddk_error rc, const char *doing, struct err *e)
+{
+    struct vddk_meaning is = vddk_meaning(VDDK_CODE(rc));
+    char *text = v->f.GetErrorText(rc, NULL);
+
+    err_set(e, is.class, "%s: VDDK error %u (%s)%s%s", doing, VDDK_CODE(rc),
+            text ? text : "no text", *is.hint ? "; " : "", is.hint);
+    e->code = (int)VDDK_CODE(rc);
+    if (text)
+        v->f.FreeErrorText(text);
+    return -1;
+}
+
+/* loading ---------------------------------------------------------------- */
+
+static const char *const places[] = { "lib64/", "" };
+static const int series[] = { 9, 8, 7, 6 };
+
+static void *
+load_from(const char *dir, bool *found, struct err *e)
+{
+    for (size_t k = 0; k < sizeof places / sizeof *places; k++)
+        for (size_t i = 0; i < sizeof series / sizeof *series; i++) {
+            defer_free char *path = xasprintf("%s/%slibvixDiskLib.so.%d", dir,
+                                              places[k], series[i]);
+            void *lib;
+            const char *why;
+
+            if (!fs_exists(path))
+                continue;
+            *found = true;
+            lib = dlopen(path, RTLD_NOW);
+            if (lib)
+                return lib;
+            why = dlerror();
+            err_set(e, ERR_USER,
+                    "loading %s: %s; LD_LIBRARY_PATH has to hold its "
+                    "directory",
+                    path, why ? why : "unknown error");
+        }
+    return NULL;
+}
+
+static int
+load(struct vddk *v, const char *dir, struct err *e)
+{
+    bool found = false;
+    /* Never unloaded: its threads may outlive Exit. */
+    void *lib = load_from(dir, &found, e);
+
+    if (!lib && found)
+        return -1;
+    if (!lib)
+        return err_set(e, ERR_USER,
+                       "no VDDK in %s: looked for libvixDiskLib.so.9, .8, .7 "
+                       "and .6 there and in its lib64; unpack VMware's "
+                       "tarball and name the directory "
+                       "vmware-vix-disklib-distrib",
+                       dir);
+#define X(name, result, args)                                                 \
+    *(void **)&v->f.name = dlsym(lib, "VixDiskLib_" #name);                   \
+    if (!v->f.name)                                                           \
+        return err_set(e, ERR_USER,                                           \
+                       "the VDDK in %s lacks VixDiskLib_%s: 6.7 or newer is " \
+                       "needed",                                              \
+                       dir, #name);
+    VDDK_FUNCTIONS(X)
+#undef X
+    return 0;
+}
+
+/* opening ---------------------------------------------------------------- */
+
+/* The library is not told that it may not write to them. */
+static char *
+keep(struct vddk *v, const char *prefix, const char *text)
+{
+    assert(v->n_texts < sizeof v->texts / sizeof *v->texts);
+    v->texts[v->n_texts] = xasprintf("%s%s", prefix, text);
+    return v->texts[v->n_texts++];
+}
+
+static int
+connect_to(struct vddk *v, const struct request *r, struct err *e)
+{
+    const char *modes = request_text(r, KEY_TRANSPORTS);
+    const char *snapshot = request_text(r, KEY_SNAPSHOT);
+    struct vddk_connect_params *p = v->f.AllocateConnectParams();
+    vddk_error rc;
+
+    if (!p)
+        return err_set(e, ERR_REMOTE, "VDDK gave no connect parameters");
+    v->params = p;
+    p->vmx_spec = keep(v, "moref=", request_text(r, KEY_VM));
+    p->server_name = keep(v, "", request_text(r, KEY_SERVER));
+    p->thumb_print = keep(v, "", request_text(r, KEY_THUMBPRINT));
+    p->cred_type = VDDK_CRED_UID;
+    p->creds.uid.user_name = keep(v, "", request_text(r, KEY_USER));
+    p->creds.uid.password = keep(v, "", secret_reveal(r->password));
+    p->port = r->port;
+    p->spec_type = VDDK_SPEC_VMX;
+    rc = v->f.ConnectEx(p, 1, *snapshot ? snapshot : NULL,
+                        *modes ? modes : DEFAULT_TRANSPORTS, &v->conn);
+    if (VDDK_CODE(rc) == VDDK_OK)
+        return 0;
+    v->conn = NULL;
+    return vddk_failed(v, rc, "connecting to the source", e);
+}
+
+static int
+open_disk(struct vddk *v, const struct request *r, struct err *e)
+{
+    const char *path = request_text(r, KEY_PATH);
+    struct vddk_info *info = NULL;
+    const char *mode;
+    vddk_error rc;
+
+    rc = v->f.Open(v->conn, path, VDDK_OPEN_READ_ONLY, &v->disk);
+    if (VDDK_CODE(rc) != VDDK_OK) {
+        v->disk = NULL;
+        vddk_failed(v, rc, "opening the source", e);
+        return err_wrap(e, "%s", path);
+    }
+    rc = v->f.GetInfo(v->disk, &info);
+    if (VDDK_CODE(rc) != VDDK_OK || !info)
+        return vddk_failed(v, rc, "asking the size of the source", e);
+    v->size = info->capacity * VDDK_SECTOR;
+    v->f.FreeInfo(info);
+    mode = v->f.GetTransportMode(v->disk);
+    snprintf(v->transport, sizeof v->transport, "%s", mode ? mode : "unknown");
+    log_info("source opened by %s, of %s", v->transport,
+             v->f.ListTransportModes());
+    return 0;
+}
+
+static void
+vddk_close(struct source *s)
+{
+    struct vddk *v = (struct vddk *)s;
+
+    if (v->disk) {
+        v->f.Wait(v->disk);
+        v->f.Close(v->disk);
+    }
+    if (v->conn)
+        v->f.Disconnect(v->conn);
+    if (v->params)
+        v->f.FreeConnectParams(v->params);
+    if (v->inited)
+        v->f.Exit();
+    for (unsigned i = 0; i < v->n_texts; i++) {
+        explicit_bzero(v->texts[i], strlen(v->texts[i]));
+        free(v->texts[i]);
+    }
+    done_free(v->done);
+    free(v);
+}
+
+static int
+start(struct vddk *v, const struct request *r, struct err *e)
+{
+    const char *dir = request_text(r, KEY_LIBDIR);
+    vddk_error rc;
+
+    v->done = done_new(e);
+    if (!v->done || load(v, dir, e))
+        return -1;
+    rc = v->f.InitEx(API_MAJOR, API_MINOR, on_log, on_warning, on_panic, dir,
+                     r->text[KEY_CONFIG]);
+    if (VDDK_CODE(rc) != VDDK_OK)
+        return vddk_failed(v, rc, "starting VDDK", e);
+    v->inited = true;
+    return connect_to(v, r, e) || open_disk(v, r, e) ? -1 : 0;
+}
+
+static int
+vddk_open(struct source **s, const struct request *r, struct err *e)
+{
+    struct vddk *v = xcalloc(1, sizeof *v);
+
+    v->base.ops = &source_vddk;
+    for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
+        v->slots[i] = (struct vddk_slot){ v, i };
+    if (start(v, r, e)) {
+        vddk_close(&v->base);
+        return -1;
+    }
+    *s = &v->base;
+    return 0;
+}
+
+static uint64_t
+vddk_size(const struct source *s)
+{
+    return ((const struct vddk *)s)->size;
+}
+
+static const char *
+vddk_transport(const struct source *s)
+{
+    return ((const struct vddk *)s)->transport;
+}
+
+/* allocation ------------------------------------------------------------- */
+
+static int
+query(void *ctx, uint64_t start, uint64_t sectors, struct extents *out,
+      struct err *e)
+{
+    struct vddk *v = ctx;
+    struct vddk_block_list *list = NULL;
+    vddk_error rc = v->f.QueryAllocatedBlocks(v->disk, start, sectors,
+                                              VDDK_MIN_CHUNK, &list);
+    uint32_t n;
+
+    if (VDDK_CODE(rc) != VDDK_OK || !list)
+        return vddk_failed(v, rc, "asking what is allocated", e);
+    n = list->num_blocks;
+    for (uint32_t i = 0; i < n && n <= BLOCKS_MAX; i++) {
+        const struct vddk_block *b = &list->blocks[i];
+
+        if (b->offset > start + sectors || b->length > sectors)
+            n = BLOCKS_MAX + 1; /* not what was asked; would overflow */
+        else
+            vec_push(out, (struct extent){ b->offset * VDDK_SECTOR,
+                                           b->length * VDDK_SECTOR });
+    }
+    v->f.FreeBlockList(list);
+    if (n > BLOCKS_MAX)
+        return err_set(e, ERR_REMOTE,
+                       "asking what is allocated: the answer makes no sense");
+    return 0;
+}
+
+static int
+vddk_source_allocated(struct source *s, struct extents *out, struct err *e)
+{
+    return vddk_allocated(((struct vddk *)s)->size, query, s, out, e);
+}
+
+/* reading ---------------------------------------------------------------- */
+
+/* On VDDK's threads, or ours within ReadAsync. */
+static void
+on_read(void *data, vddk_error result)
+{
+    struct vddk_slot *s = data;
+
+    done_post(s->v->done, s->slot, result);
+}
+
+static void
+vddk_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
+          uint32_t n)
+{
+    struct vddk *v = (struct vddk *)s;
+    vddk_error rc =
+        v->f.ReadAsync(v->disk, offset / VDDK_SECTOR, n / VDDK_SECTOR, buf,
+                       on_read, &v->slots[slot]);
+
+    /* Refused: there will be no callback. */
+    if (VDDK_CODE(rc) != VDDK_ASYNC)
+        done_post(v->done, slot, VDDK_CODE(rc) == VDDK_OK ? VDDK_FAIL : rc);
+}
+
+static void
+vddk_poll(const struct source *s, struct pollfd *p)
+{
+    p->fd = done_fd(((const struct vddk *)s)->done);
+    p->events = POLLIN;
+}
+
+static void
+vddk_ready(struct source *s, short revents)
+{
+    (void)s;
+    (void)revents;
+}
+
+static bool
+vddk_reap(struct source *s, struct read_result *out)
+{
+    struct vddk *v = (struct vddk *)s;
+    struct done_item item;
+
+    if (!done_take(v->done, &item))
+        return false;
+    out->slot = item.slot;
+    out->verdict = READ_OK;
+    if (VDDK_CODE(item.code) != VDDK_OK) {
+        out->verdict = vddk_meaning(VDDK_CODE(item.code)).at_read;
+        vddk_failed(v, item.code, "ReadAsync", &out->err);
+    }
+    return true;
+}
+
+const struct source_ops source_vddk = {
+    .kind = "vddk",
+    .open = vddk_open,
+    .close = vddk_close,
+    .size = vddk_size,
+    .transport = vddk_transport,
+    .allocated = vddk_source_allocated,
+    .read = vddk_read,
+    .poll = vddk_poll,
+    .ready = vddk_ready,
+    .reap = vddk_reap,
+};
