@@ -1,0 +1,173 @@
+/* Target `local`: image files in a directory, a libvirt domain beside them. */
+#include "cloud/cloud.h"
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+struct local {
+    const struct spec *spec;
+};
+
+static void *
+local_open(const struct config *c, const struct spec *s, struct err *e)
+{
+    const char *path = s->target.local.path;
+    struct local *l;
+    struct stat st;
+
+    (void)c;
+    if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
+        err_set(e, ERR_USER,
+                "%s:%d: target.local.path: the directory %s does not exist; "
+                "create it or mount it",
+                s->file, s->target.local.line, path);
+        return NULL;
+    }
+    if (access(path, W_OK | X_OK)) {
+        err_errno(e, errno, "target.local.path: %s is not writable", path);
+        return NULL;
+    }
+    l = xcalloc(1, sizeof *l);
+    l->spec = s;
+    return l;
+}
+
+static void
+local_close(void *cloud)
+{
+    free(cloud);
+}
+
+/* "<VM>_<moref>_disk<unit>.qcow2", as vmware-to-cloudstack names it. */
+static char *
+replica_path(const struct local *l, const struct cloud_vm *vm,
+             const struct cloud_disk *d)
+{
+    defer_free char *base = job_dir_name(vm->name, vm->moref);
+    defer_free char *name = xstrdup(d->name);
+
+    job_sanitize(name);
+    return xasprintf("%s/%s_disk%s.%s", l->spec->target.local.path, base, name,
+                     format_names[l->spec->target.local.format]);
+}
+
+/* Bytes still to come, when the replicas are full. */
+static uint64_t
+space_needed(const struct local *l, const struct cloud_vm *vm)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < vm->disks.n; i++) {
+        defer_free char *path = replica_path(l, vm, &vm->disks.p[i]);
+        uint64_t size = vm->disks.p[i].size, have;
+        struct stat st;
+
+        have = stat(path, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+        sum += have < size ? size - have : 0;
+    }
+    return sum;
+}
+
+static int
+local_check(void *cloud, const struct cloud_vm *vm, struct err *e)
+{
+    const struct local *l = cloud;
+    const char *path = l->spec->target.local.path;
+    uint64_t need = space_needed(l, vm), have;
+    struct statvfs fs;
+
+    if (statvfs(path, &fs))
+        return err_errno(e, errno, "free space of %s", path);
+    have = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (have >= need)
+        return 0;
+    if (!l->spec->target.local.overcommit)
+        return err_set(e, ERR_NOSPACE,
+                       "%s: %" PRIu64
+                       " MiB are free, the disks of %s need %" PRIu64
+                       " MiB; make room, or set target.local.overcommit if "
+                       "they are mostly empty",
+                       path, have >> 20, vm->name, (need >> 20) + 1);
+    log_warn("%s: %" PRIu64 " MiB are free, the disks may need %" PRIu64 " MiB",
+             path, have >> 20, (need >> 20) + 1);
+    return 0;
+}
+
+static int
+local_prepare_disk(void *cloud, const struct cloud_vm *vm, struct cloud_disk *d,
+                   bool *fresh, struct err *e)
+{
+    const struct local *l = cloud;
+    enum disk_format format = l->spec->target.local.format;
+    uint64_t size;
+
+    free(d->path);
+    d->path = replica_path(l, vm, d);
+    *fresh = !fs_exists(d->path);
+    if (*fresh)
+        return qemu_create(d->path, format, d->size, e);
+    if (qemu_size(d->path, format, &size, e))
+        return -1;
+    if (size != d->size)
+        return err_set(e, ERR_DAMAGED,
+                       "the replica %s has %" PRIu64
+                       " bytes, the source disk %" PRIu64
+                       "; move it away to start over",
+                       d->path, size, d->size);
+    return 0;
+}
+
+static char *
+local_identity(void *cloud, const struct cloud_disk *d, struct err *e)
+{
+    struct stat st;
+
+    (void)cloud;
+    if (stat(d->path, &st)) {
+        err_errno(e, errno, "looking at the replica %s", d->path);
+        return NULL;
+    }
+    return xasprintf("file %" PRIu64 " %s", (uint64_t)st.st_ino, d->path);
+}
+
+static int
+local_serve_disk(void *cloud, const struct cloud_disk *d, const char *dir,
+                 const char *name, struct cloud_export *out, struct err *e)
+{
+    const struct local *l = cloud;
+
+    return qemu_serve(d->path, l->spec->target.local.format, dir, name, out, e);
+}
+
+static int
+local_import(void *cloud, const struct cloud_vm *vm, char **result,
+             struct err *e)
+{
+    const struct local *l = cloud;
+    defer(str_fini) struct str xml = STR_INIT;
+    defer_free char *base = job_dir_name(vm->name, vm->moref);
+    defer_free char *path =
+        xasprintf("%s/%s.xml", l->spec->target.local.path, base);
+
+    domain_xml(&xml, vm, l->spec->target.local.format);
+    if (fs_replace(path, str_text(&xml), xml.n, 0644, e))
+        return err_wrap(e, "writing the domain of %s", vm->name);
+    *result = take(path);
+    return 0;
+}
+
+const struct cloud_ops cloud_local = {
+    .name = "local",
+    .open = local_open,
+    .close = local_close,
+    .check = local_check,
+    .prepare_disk = local_prepare_disk,
+    .identity = local_identity,
+    .serve_disk = local_serve_disk,
+    .import = local_import,
+};

@@ -1,0 +1,244 @@
+/* Records as files: state.json, events.jsonl, markers, the lock. */
+#include "store/store.h"
+#include "base/clock.h"
+#include "base/fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+struct store {
+    char *dir;
+    int lock, events;
+};
+
+static char *
+holder_text(void)
+{
+    char host[65] = "", when[CLOCK_TEXT_MAX];
+
+    gethostname(host, sizeof host - 1);
+    clock_text(clock_wall_ms(), when);
+    return xasprintf("process %d on %s since %s", (int)getpid(), host, when);
+}
+
+struct store *
+store_open(const char *control_dir, const char *vm_name, const char *moref,
+           struct err *e)
+{
+    defer(store_close_ptr) struct store *s = xcalloc(1, sizeof *s);
+    defer_free char *name = job_dir_name(vm_name, moref);
+    defer_free char *who = holder_text(), *lock = NULL, *events = NULL;
+
+    s->lock = s->events = -1;
+    s->dir = xasprintf("%s/%s", control_dir, name);
+    if (fs_mkdirs(s->dir, 0700, e)) {
+        err_wrap(e, "control directory");
+        return NULL;
+    }
+    lock = store_path(s, "lock");
+    if (fs_lock(lock, who, &s->lock, e)) {
+        if (e->class == ERR_BUSY)
+            err_wrap(e, "VM %s is being migrated already", vm_name);
+        return NULL;
+    }
+    events = store_path(s, "events.jsonl");
+    s->events = open(events, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (s->events < 0) {
+        err_errno(e, errno, "opening %s", events);
+        return NULL;
+    }
+    return take(s);
+}
+
+void
+store_close(struct store *s)
+{
+    if (!s)
+        return;
+    if (s->events >= 0)
+        close(s->events);
+    if (s->lock >= 0)
+        close(s->lock);
+    free(s->dir);
+    free(s);
+}
+
+const char *
+store_dir(const struct store *s)
+{
+    return s->dir;
+}
+
+char *
+store_path(const struct store *s, const char *name)
+{
+    return xasprintf("%s/%s", s->dir, name);
+}
+
+/* state.engine.json is what the first engine's early releases wrote. */
+static char *
+state_path(const char *dir)
+{
+    char *path = xasprintf("%s/state.json", dir), *old;
+
+    if (fs_exists(path))
+        return path;
+    old = xasprintf("%s/state.engine.json", dir);
+    if (fs_exists(old)) {
+        free(path);
+        return old;
+    }
+    free(old);
+    return path;
+}
+
+struct record *
+store_load(struct store *s, struct err *e)
+{
+    defer_free char *path = state_path(s->dir);
+    defer_json json_t *j = NULL;
+
+    if (!fs_exists(path))
+        return record_new();
+    j = json_read(path, e);
+    return j ? record_parse(j, path, e) : NULL;
+}
+
+int
+store_replace(struct store *s, const char *name, const json_t *v, struct err *e)
+{
+    defer_free char *path = store_path(s, name);
+
+    return json_replace(path, v, 0600, e);
+}
+
+int
+store_save(struct store *s, struct record *r, struct err *e)
+{
+    defer_json json_t *j = NULL;
+
+    r->updated = clock_wall_ms();
+    j = record_json(r);
+    return store_replace(s, "state.json", j, e);
+}
+
+int
+store_event(struct store *s, const char *name, json_t *what, struct err *e)
+{
+    defer_json json_t *line = json_object(), *rest = what;
+    defer_free char *text = NULL;
+    char when[CLOCK_TEXT_MAX];
+
+    clock_text(clock_wall_ms(), when);
+    json_object_set_new(line, "time", json_string(when));
+    json_object_set_new(line, "event", json_string(name));
+    if (rest)
+        json_object_update(line, rest);
+    text = json_dumps(line, JSON_COMPACT);
+    if (!text)
+        return err_set(e, ERR_BUG, "event %s cannot be written as JSON", name);
+    text = xrealloc(text, strlen(text) + 2);
+    memcpy(text + strlen(text), "\n", 2);
+    if (fs_write_all(s->events, text, strlen(text)))
+        return err_errno(e, errno, "writing %s/events.jsonl", s->dir);
+    return 0;
+}
+
+bool
+store_marked(const struct store *s, const char *mark)
+{
+    defer_free char *path = store_path(s, mark);
+
+    return fs_exists(path);
+}
+
+int
+store_unmark(struct store *s, const char *mark, struct err *e)
+{
+    defer_free char *path = store_path(s, mark);
+
+    return fs_remove(path, e);
+}
+
+int
+store_mark(const char *dir, const char *mark, struct err *e)
+{
+    defer_free char *path = xasprintf("%s/%s", dir, mark);
+    defer_close int fd =
+        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return err_errno(e, errno, "creating %s", path);
+    return 0;
+}
+
+static bool
+wanted(const struct record *r, const char *vm_name, const char *moref)
+{
+    return (!vm_name || !strcmp(vm_name, r->vm_name)) &&
+           (!moref || !strcmp(moref, r->vm_moref));
+}
+
+static int
+look_into(const char *dir, const char *vm_name, const char *moref,
+          struct founds *out, struct err *e)
+{
+    defer_free char *path = state_path(dir);
+    defer(record_free_ptr) struct record *r = NULL;
+    defer_free char *lock = xasprintf("%s/lock", dir);
+    defer_json json_t *j = NULL;
+
+    if (!fs_exists(path))
+        return 0;
+    j = json_read(path, e);
+    r = j ? record_parse(j, path, e) : NULL;
+    if (!r)
+        return -1;
+    if (wanted(r, vm_name, moref))
+        vec_push(out, (struct found){ xstrdup(dir), take(r), fs_locked(lock) });
+    return 0;
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+    const struct found *x = a, *y = b;
+    int c = strcmp(x->record->vm_name, y->record->vm_name);
+
+    return c ? c : strcmp(x->record->vm_moref, y->record->vm_moref);
+}
+
+int
+store_find(const char *control_dir, const char *vm_name, const char *moref,
+           struct founds *out, struct err *e)
+{
+    DIR *d = opendir(control_dir);
+    struct dirent *entry;
+    int rc = 0;
+
+    if (!d)
+        return errno == ENOENT ? 0
+                               : err_errno(e, errno, "reading %s", control_dir);
+    while (!rc && (entry = readdir(d))) {
+        defer_free char *dir = xasprintf("%s/%s", control_dir, entry->d_name);
+
+        if (entry->d_name[0] != '.')
+            rc = look_into(dir, vm_name, moref, out, e);
+    }
+    closedir(d);
+    if (!rc && out->n)
+        qsort(out->p, out->n, sizeof *out->p, by_name);
+    return rc;
+}
+
+void
+founds_fini(struct founds *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        free(f->p[i].dir);
+        record_free(f->p[i].record);
+    }
+    vec_fini(f);
+}
