@@ -1,0 +1,123 @@
+/* v2c-engine status: how far each VM is. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct args {
+    struct pick pick;
+    bool json;
+};
+
+static const struct opt opts[] = {
+    { "spec", OPT_TEXTS, offsetof(struct args, pick.specs), "FILE",
+      "spec of the VMs; may be given again" },
+    { "config", OPT_TEXT, offsetof(struct args, pick.config), "FILE",
+      "configuration (config.yaml)" },
+    { "control-dir", OPT_TEXT, offsetof(struct args, pick.control_dir), "DIR",
+      "instead of migration.control_dir" },
+    { "vm", OPT_TEXTS, offsetof(struct args, pick.vms), "NAME",
+      "only this VM; may be given again" },
+    { "vm-id", OPT_TEXTS, offsetof(struct args, pick.vm_ids), "MOREF",
+      "only this VM; may be given again" },
+    { "json", OPT_FLAG, offsetof(struct args, json), NULL,
+      "an array of objects" },
+    { NULL },
+};
+
+static bool
+requested(const struct found *f, const char *mark)
+{
+    defer_free char *path = xasprintf("%s/%s", f->dir, mark);
+
+    return !access(path, F_OK);
+}
+
+static const char *
+next_stage(const struct record *r, bool finalize)
+{
+    if (r->stage == STEP_done)
+        return "none";
+    if (r->stage == STEP_delta)
+        return finalize ? "Finalize" : "delta";
+    if (r->stage == STEP_awaiting_shutdown_action)
+        return "Shutdown action";
+    return steps[steps[r->stage].next].name;
+}
+
+static json_t *
+status(const struct picked *p)
+{
+    const struct found *f = p->found;
+    bool now = f && requested(f, MARK_FINALIZE_NOW);
+    bool soon = f && (f->record->finalize_requested || now ||
+                      requested(f, MARK_FINALIZE));
+    defer_free char *file = f ? xasprintf("%s/state.json", f->dir) : NULL;
+
+    return json_pack(
+        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:s?, s:s?}", "vm_name",
+        p->vm, "vm_moref", f ? f->record->vm_moref : NULL, "current_stage",
+        f ? steps[f->record->stage].name : "not_started", "next_stage",
+        f ? next_stage(f->record, soon) : steps[STEP_connecting_vcenter].name,
+        "finalize_requested", soon, "finalize_now_requested", now, "progress",
+        f ? f->record->progress : 0.0, "running", f ? f->running : false,
+        "control_dir", f ? f->dir : NULL, "state_file", file);
+}
+
+static void
+print_text(const json_t *s)
+{
+    printf("[status] vm=%s moref=%s current=%s next=%s "
+           "finalize_requested=%s finalize_now_requested=%s progress=%.2f%%\n",
+           json_str(s, "vm_name", ""), json_str(s, "vm_moref", "-"),
+           json_str(s, "current_stage", ""), json_str(s, "next_stage", ""),
+           json_flag(s, "finalize_requested", false) ? "true" : "false",
+           json_flag(s, "finalize_now_requested", false) ? "true" : "false",
+           json_number_value(json_object_get(s, "progress")));
+}
+
+static void
+print_all(const struct picks *picks, bool as_json)
+{
+    defer_json json_t *all = json_array();
+
+    for (size_t i = 0; i < picks->vms.n; i++) {
+        json_t *s = status(&picks->vms.p[i]);
+
+        if (!as_json)
+            print_text(s);
+        json_array_append_new(all, s);
+    }
+    if (as_json) {
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+    }
+}
+
+static int
+run(int argc, char **argv)
+{
+    struct args a = { 0 };
+    struct picks picks = { 0 };
+    struct err e = ERR_INIT;
+    int rc = opts_parse(&cmd_status, argc, argv, &a);
+
+    if (rc == CLI_OK && picks_read(&a.pick, &picks, &e)) {
+        fprintf(stderr, "status failed: %s\n", e.msg);
+        rc = CLI_FAILED;
+    } else if (rc == CLI_OK)
+        print_all(&picks, a.json);
+    picks_fini(&picks);
+    vec_fini(&a.pick.specs);
+    vec_fini(&a.pick.vms);
+    vec_fini(&a.pick.vm_ids);
+    return rc < 0 ? CLI_OK : rc;
+}
+
+const struct command cmd_status = {
+    .name = "status",
+    .summary = "Tell how far the VMs of a spec are.",
+    .opts = opts,
+    .rest = "spec",
+    .run = run,
+};

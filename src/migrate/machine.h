@@ -1,0 +1,92 @@
+/* Inside of the state machine: what its steps share. */
+#ifndef MIGRATE_MACHINE_H
+#define MIGRATE_MACHINE_H
+
+#include "base/log.h"
+#include "disk/disk.h"
+#include "migrate/migrate.h"
+#include "store/store.h"
+#include "vsphere/vsphere.h"
+
+#define SNAPSHOT_PREFIX "v2c-" /* then kind and the VM's moref */
+
+struct machine {
+    const struct migrate_opts *o;
+    struct vs *vs;
+    char moref[VS_ID_MAX];
+    char *server; /* host of the vCenter, without the port */
+    uint16_t port;
+    struct vs_vm vm; /* as of discovering, or of the last look */
+    void *cloud;
+    struct cloud_vm target;
+    struct store *store;
+    struct record *r;
+    enum step resume;        /* where the record stood when we came */
+    struct vs_disks frozen;  /* the disks of the active snapshot */
+    int64_t reported, saved; /* clock_ms() of the last ones */
+    int64_t kept_alive;
+    bool extra_round_done; /* the delta that FINALIZE asks for */
+    bool final_begun;      /* the last round was begun by this process */
+};
+
+/* A step: may be run again after a crash at any point of it. */
+typedef int step_fn(struct machine *m, enum step *next, struct err *e);
+#define STEP(name, text, next, repeat, down) step_fn step_##name;
+#include "job/steps.def"
+#undef STEP
+
+/* machine.c */
+int machine_save(struct machine *m, struct err *e);
+/* Saves and reports when it is time to; for loops. */
+int machine_tick(struct machine *m, struct err *e);
+void machine_event(struct machine *m, const char *name, json_t *what);
+bool machine_stopping(const struct machine *m);
+/* ERR_STOPPED if we are to stop. */
+int machine_pause(struct machine *m, int64_t ms, struct err *e);
+int machine_look(struct machine *m, struct err *e); /* reads m->vm again */
+
+/* discover.c */
+/* What keeps this VM from being migrated while it runs: the first such thing
+ * as an error. */
+int discover_check(const struct machine *m, struct err *e);
+/* New record: its disks.  Old record: are they still the same? */
+int discover_disks(struct machine *m, struct err *e);
+void discover_target(struct machine *m);
+
+/* round.c: a snapshot, its changes on the target, the snapshot's end. */
+int round_begin(struct machine *m, struct err *e);
+int round_copy(struct machine *m, struct err *e);
+int round_end(struct machine *m, struct err *e);
+/* Removes whatever snapshots of ours are on the VM. */
+int round_clean(struct machine *m, struct err *e);
+
+/* plan.c: what of one disk a round has to copy. */
+struct plan {
+    const char *mode; /* of the copier: allocated, list, compare */
+    bool uncopied;    /* and all that was never copied */
+    char *id;
+    struct extents areas; /* mode list */
+};
+int plan_make(struct machine *m, struct disk_record *d,
+              const struct vs_disk *frozen, struct plan *p, struct err *e);
+void plan_fini(struct plan *p);
+char *plan_map_path(const struct machine *m, const struct disk_record *d);
+
+/* copiers.c: runs one copier a disk, several at a time. */
+struct copy_job {
+    struct disk_record *d;
+    struct cloud_disk *replica;
+    const struct vs_disk *frozen;
+    struct plan plan;
+};
+struct copy_jobs VEC(struct copy_job);
+int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);
+
+/* finalize.c */
+enum finalize { FINALIZE_NO, FINALIZE_SOON, FINALIZE_AT_ONCE };
+/* Takes the markers into the record. */
+int finalize_wanted(struct machine *m, enum finalize *f, struct err *e);
+/* Until the next round is due or finalize is wanted. */
+int finalize_wait(struct machine *m, struct err *e);
+
+#endif

@@ -1,0 +1,222 @@
+/* A round: freeze the source by a snapshot, bring the target up to it, let
+ * the snapshot go.  Round 0 is the base copy. */
+#include "migrate/machine.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* vSphere's faults when a guest cannot be quiesced. */
+static const char *const quiesce_faults[] = {
+    "ApplicationQuiesceFault",
+    "FilesystemQuiesceFault",
+    "ToolsUnavailable",
+};
+
+static bool
+is_quiesce_fault(const struct err *e)
+{
+    for (size_t i = 0; i < sizeof quiesce_faults / sizeof *quiesce_faults; i++)
+        if (!strcmp(e->fault, quiesce_faults[i]))
+            return true;
+    return false;
+}
+
+static char *
+snapshot_name(const struct machine *m)
+{
+    const struct record *r = m->r;
+
+    bool base = false;
+
+    for (size_t i = 0; i < r->disks.n; i++)
+        base |= !r->disks.p[i].base_copied;
+    if (base)
+        return xasprintf(SNAPSHOT_PREFIX "base-%s", r->vm_moref);
+    if (r->final_round)
+        return xasprintf(SNAPSHOT_PREFIX "final-%s", r->vm_moref);
+    return xasprintf(SNAPSHOT_PREFIX "delta-%" PRId64 "-%s", r->round,
+                     r->vm_moref);
+}
+
+static bool
+is_ours(const struct machine *m, const struct vs_snapshot *s)
+{
+    defer_free char *tail = xasprintf("-%s", m->r->vm_moref);
+
+    return str_starts(s->name, SNAPSHOT_PREFIX) && str_ends(s->name, tail);
+}
+
+static bool
+is_active(const struct machine *m, const struct vs_snapshot *s)
+{
+    return !strcmp(s->id, m->r->active_snapshot);
+}
+
+int
+round_clean(struct machine *m, struct err *e)
+{
+    if (machine_look(m, e))
+        return -1;
+    for (size_t i = 0; i < m->vm.snapshots.n; i++) {
+        const struct vs_snapshot *s = &m->vm.snapshots.p[i];
+
+        if (!is_ours(m, s) && !is_active(m, s))
+            continue;
+        log_info("removing the snapshot %s (%s)", s->name, s->id);
+        if (vs_snapshot_remove(m->vs, m->moref, s->id, e))
+            return err_wrap(e, "removing the snapshot %s", s->name);
+    }
+    record_set(&m->r->active_snapshot, "");
+    return machine_save(m, e);
+}
+
+static int
+create(struct machine *m, const char *name, bool quiesce, char *id,
+       struct err *e)
+{
+    return vs_snapshot_create(m->vs, m->moref, name,
+                              "made by v2c for a migration; it is removed by "
+                              "itself",
+                              quiesce, id, e);
+}
+
+static int
+take_snapshot(struct machine *m, struct err *e)
+{
+    bool running = !strcmp(m->vm.power, "poweredOn");
+    bool tools = !strcmp(m->vm.tools_running, "guestToolsRunning");
+    int mode = m->o->spec->migration.snapshot_quiesce;
+    bool quiesce =
+        running && (mode == QUIESCE_TRUE || (mode == QUIESCE_AUTO && tools));
+    defer_free char *name = snapshot_name(m);
+    char id[VS_ID_MAX];
+
+    if (create(m, name, quiesce, id, e)) {
+        if (!quiesce || mode == QUIESCE_TRUE || !is_quiesce_fault(e))
+            return err_wrap(e, "taking the snapshot %s", name);
+        log_warn("the guest cannot be quiesced (%s); this round is "
+                 "crash-consistent",
+                 e->msg);
+        quiesce = false;
+        if (create(m, name, false, id, e))
+            return err_wrap(e, "taking the snapshot %s", name);
+    }
+    record_set(&m->r->active_snapshot, id);
+    log_info("snapshot %s (%s)%s", name, id, quiesce ? ", quiesced" : "");
+    machine_event(m, "snapshot",
+                  json_pack("{s:s, s:s, s:b, s:I}", "name", name, "id", id,
+                            "quiesced", quiesce, "round",
+                            (json_int_t)m->r->round));
+    return machine_save(m, e);
+}
+
+/* The snapshot must hold the very disks we know; else nothing adds up. */
+static int
+check_frozen(const struct machine *m, struct err *e)
+{
+    if (m->frozen.n != m->r->disks.n)
+        return err_set(e, ERR_DAMAGED,
+                       "the snapshot holds %zu disks, the record %zu",
+                       m->frozen.n, m->r->disks.n);
+    for (size_t i = 0; i < m->frozen.n; i++) {
+        const struct vs_disk *f = &m->frozen.p[i];
+        const struct disk_record *d = record_disk(m->r, f->key);
+
+        if (!d || (uint64_t)d->capacity != f->capacity ||
+            (*d->uuid && strcmp(d->uuid, f->uuid)))
+            return err_set(e, ERR_DAMAGED,
+                           "disk %d of the snapshot is not the one that was "
+                           "recorded (size or uuid differs)",
+                           f->key);
+        if (!*f->change_id)
+            return err_set(e, ERR_REMOTE,
+                           "disk %d (%s) has no changeId: changed block "
+                           "tracking is not active; power-cycle the VM, or "
+                           "remove its other snapshots and run again",
+                           f->key, f->label);
+    }
+    return 0;
+}
+
+int
+round_begin(struct machine *m, struct err *e)
+{
+    bool alive = false;
+
+    if (machine_look(m, e))
+        return -1;
+    for (size_t i = 0; i < m->vm.snapshots.n; i++)
+        alive |= is_active(m, &m->vm.snapshots.p[i]);
+    if (!alive) {
+        if (*m->r->active_snapshot)
+            log_warn("the snapshot %s is gone; taking another one",
+                     m->r->active_snapshot);
+        /* also one that was made just before a crash, unrecorded */
+        if (round_clean(m, e) || take_snapshot(m, e))
+            return -1;
+    }
+    vs_disks_fini(&m->frozen);
+    if (vs_snapshot_disks(m->vs, m->r->active_snapshot, &m->frozen, e))
+        return err_wrap(e, "reading the snapshot %s", m->r->active_snapshot);
+    return check_frozen(m, e);
+}
+
+static struct cloud_disk *
+replica_of(struct machine *m, int64_t key)
+{
+    for (size_t i = 0; i < m->target.disks.n; i++)
+        if (m->target.disks.p[i].key == key)
+            return &m->target.disks.p[i];
+    return NULL;
+}
+
+static void
+jobs_fini(struct copy_jobs *jobs)
+{
+    for (size_t i = 0; i < jobs->n; i++)
+        plan_fini(&jobs->p[i].plan);
+    vec_fini(jobs);
+}
+
+int
+round_copy(struct machine *m, struct err *e)
+{
+    defer(jobs_fini) struct copy_jobs jobs = { 0 };
+
+    for (size_t i = 0; i < m->frozen.n; i++) {
+        struct copy_job job = { .frozen = &m->frozen.p[i] };
+
+        job.d = record_disk(m->r, job.frozen->key);
+        job.replica = replica_of(m, job.frozen->key);
+        if (job.d->round >= m->r->round)
+            continue; /* done before a restart */
+        log_disk(job.d->name);
+        if (plan_make(m, job.d, job.frozen, &job.plan, e))
+            return err_wrap(e, "disk %s", job.d->name);
+        log_disk(NULL);
+        vec_push(&jobs, job);
+    }
+    return copiers_run(m, &jobs, e);
+}
+
+int
+round_end(struct machine *m, struct err *e)
+{
+    struct record *r = m->r;
+    int64_t changed = 0;
+
+    for (size_t i = 0; i < r->disks.n; i++)
+        changed += r->disks.p[i].round_total;
+    machine_event(m, "round",
+                  json_pack("{s:I, s:I, s:b}", "round", (json_int_t)r->round,
+                            "bytes", (json_int_t)changed, "final",
+                            r->final_round));
+    log_info("round %" PRId64 " done: %" PRId64 " KiB", r->round,
+             changed >> 10);
+    r->round++;
+    /* first the record, then the snapshot: a crash in between leaves one of
+     * ours, which the next round removes */
+    if (machine_save(m, e))
+        return -1;
+    return round_clean(m, e);
+}

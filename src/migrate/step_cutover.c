@@ -1,0 +1,239 @@
+/* The steps of the switch: source down, last changes, target up.  Each phase
+ * is entered in the downtime ledger. */
+#include "migrate/machine.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define SHUTDOWN_WAIT_MS (300 * 1000) /* for a guest that was asked */
+#define POWER_POLL_MS    500
+/* A moment for the host to let go of the VM's files; what it still holds
+ * after that the snapshot call waits for. */
+#define SETTLE_MS 1000
+
+static int
+phase(struct machine *m, const char *name, struct err *e)
+{
+    record_phase(m->r, name);
+    machine_event(m, "phase", json_pack("{s:s?}", "phase", name));
+    return machine_save(m, e);
+}
+
+/* 1: off; 0: not (yet). */
+static int
+is_off(struct machine *m, struct err *e)
+{
+    char power[16], tools[40];
+
+    if (vs_get_power(m->vs, m->moref, power, tools, e))
+        return -1;
+    record_set(&m->r->tools_status, tools);
+    return !strcmp(power, "poweredOff");
+}
+
+static int
+ask_operator(struct machine *m, const char *why, enum step *next, struct err *e)
+{
+    *next = STEP_awaiting_shutdown_action;
+    m->r->shutdown_required = true;
+    record_set(&m->r->shutdown_reason, why);
+    log_warn("%s; shut the VM down yourself, or create %s/%s to power it off",
+             why, store_dir(m->store), MARK_SHUTDOWN_FORCE);
+    return machine_save(m, e);
+}
+
+static int
+shut_guest_down(struct machine *m, enum step *next, struct err *e)
+{
+    int64_t end = clock_ms() + SHUTDOWN_WAIT_MS;
+    int off = 0;
+
+    if (vs_shutdown_guest(m->vs, m->moref, e)) {
+        if (strcmp(e->fault, "ToolsUnavailable"))
+            return err_wrap(e, "shutting the guest down");
+        err_clear(e);
+        return ask_operator(m, "VMware Tools do not answer", next, e);
+    }
+    while (!off && clock_ms() < end) {
+        if (machine_pause(m, POWER_POLL_MS, e) || (off = is_off(m, e)) < 0)
+            return -1;
+    }
+    return off ? 0
+               : ask_operator(m, "the guest did not shut down in 5 minutes",
+                              next, e);
+}
+
+int
+step_shutting_down(struct machine *m, enum step *next, struct err *e)
+{
+    int off = is_off(m, e);
+
+    if (off < 0)
+        return -1;
+    if (phase(m, "shutdown", e))
+        return -1;
+    if (off)
+        return 0;
+    switch (m->o->spec->migration.shutdown_mode) {
+    case SHUTDOWN_FORCE: return vs_power_off(m->vs, m->moref, e);
+    case SHUTDOWN_MANUAL:
+        return ask_operator(m, "shutdown_mode is manual", next, e);
+    default:
+        if (strcmp(m->r->tools_status, "guestToolsRunning"))
+            return ask_operator(m, "VMware Tools are not running", next, e);
+        return shut_guest_down(m, next, e);
+    }
+}
+
+int
+step_awaiting_shutdown_action(struct machine *m, enum step *next, struct err *e)
+{
+    int off = 0;
+
+    (void)next;
+    while (!off) {
+        if (store_marked(m->store, MARK_SHUTDOWN_FORCE)) {
+            if (vs_power_off(m->vs, m->moref, e) ||
+                store_unmark(m->store, MARK_SHUTDOWN_FORCE, e))
+                return -1;
+            machine_event(m, "powered_off", NULL);
+        }
+        /* "I do it myself": nothing but to look again */
+        if (store_unmark(m->store, MARK_SHUTDOWN_MANUAL, e) ||
+            (off = is_off(m, e)) < 0 ||
+            (!off && machine_pause(m, POWER_POLL_MS, e)))
+            return -1;
+    }
+    m->r->shutdown_required = false;
+    record_set(&m->r->shutdown_reason, "");
+    return machine_save(m, e);
+}
+
+static int
+settle(struct machine *m, struct err *e)
+{
+    int64_t seconds = m->o->spec->migration.finalize_settle_seconds;
+
+    if (phase(m, "settle", e))
+        return -1;
+    return machine_pause(m, seconds > 0 ? seconds * 1000 : SETTLE_MS, e);
+}
+
+/* The last round leaves its snapshot to `done`: removing it can wait until
+ * the target is up. */
+int
+step_final_sync(struct machine *m, enum step *next, struct err *e)
+{
+    int off = is_off(m, e);
+
+    (void)next;
+    if (off < 0)
+        return -1;
+    if (!off)
+        return err_set(e, ERR_BUSY,
+                       "the VM is running again; shut it down, the changes "
+                       "it makes now must be copied first");
+    if (!m->final_begun) {
+        /* Never with a snapshot from before: a round that was cut off is of a
+         * running VM, and after a restart nobody knows whether the VM ran in
+         * between.  A new number, so that no disk counts as done. */
+        if (settle(m, e) || round_clean(m, e))
+            return -1;
+        m->r->round++;
+        m->r->final_round = m->final_begun = true;
+    }
+    if (phase(m, "final_snapshot", e) || round_begin(m, e) ||
+        phase(m, "final_copy", e) || round_copy(m, e))
+        return -1;
+    return 0;
+}
+
+/* Each block of each replica, by its map: nothing unproven is imported. */
+static int
+prove_all(const struct machine *m, struct err *e)
+{
+    for (size_t i = 0; i < m->r->disks.n; i++) {
+        const struct disk_record *d = &m->r->disks.p[i];
+        defer_free char *map = plan_map_path(m, d);
+        struct map_summary s;
+
+        if (map_summary(map, &s, e))
+            return err_wrap(e, "disk %s", d->name);
+        if (s.dirty || s.torn || s.unknown)
+            return err_set(e, ERR_DAMAGED,
+                           "disk %s: %" PRIu64 " blocks are not proven",
+                           d->name, s.dirty + s.torn + s.unknown);
+    }
+    return 0;
+}
+
+int
+step_import_root_disk(struct machine *m, enum step *next, struct err *e)
+{
+    defer_free char *result = NULL;
+
+    (void)next;
+    if (phase(m, "import", e) || prove_all(m, e) ||
+        m->o->cloud->import(m->cloud, &m->target, &result, e))
+        return -1;
+    record_set(&m->r->result, result);
+    return phase(m, NULL, e);
+}
+
+static json_t *
+report_disks(const struct record *r)
+{
+    json_t *all = json_array();
+
+    for (size_t i = 0; i < r->disks.n; i++) {
+        const struct disk_record *d = &r->disks.p[i];
+
+        json_array_append_new(
+            all,
+            json_pack("{s:s, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I}", "disk",
+                      d->name, "key", (json_int_t)d->key, "label", d->label,
+                      "capacity", (json_int_t)d->capacity, "target", d->target,
+                      "rounds", (json_int_t)d->delta_rounds + 1, "bytes_read",
+                      (json_int_t)d->bytes_read, "bytes_written",
+                      (json_int_t)d->bytes_written, "last_changed",
+                      (json_int_t)d->changed));
+    }
+    return all;
+}
+
+static int
+write_report(struct machine *m, struct err *e)
+{
+    defer_json json_t *all = record_json(m->r);
+    defer_json json_t *j = json_object();
+    static const char *const fields[] = {
+        "vm_name",    "vm_moref",    "migration_id", "result",
+        "started_at", "finished_at", "downtime",     "downtime_ms",
+    };
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        json_object_set(j, fields[i], json_object_get(all, fields[i]));
+    json_object_set_new(j, "disks", report_disks(m->r));
+    return store_replace(m->store, "report.json", j, e);
+}
+
+int
+step_done(struct machine *m, enum step *next, struct err *e)
+{
+    (void)next;
+    if (m->r->finished)
+        return 0;
+    if (round_clean(m, e))
+        return -1;
+    m->r->finished = clock_wall_ms();
+    m->r->progress = 100;
+    if (write_report(m, e))
+        return -1;
+    machine_event(
+        m, "done",
+        json_pack("{s:I}", "downtime_ms", (json_int_t)record_downtime(m->r)));
+    log_info("done: %s, down for %.1f s", m->r->result,
+             (double)record_downtime(m->r) / 1000);
+    return machine_save(m, e);
+}
