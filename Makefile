@@ -1,0 +1,41 @@
+# Thin: Meson does the work.  `make demo` and `make test` start from a bare
+# Debian 12 and install what is missing (as root, or by sudo).
+BUILD ?= build
+MESON_ARGS ?=
+NINJA := ninja -C
+
+.PHONY: all deps build demo test test-quick check clean install
+
+all: build
+
+deps:
+	@scripts/install-deps build run
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) $(MESON_ARGS)
+
+build: $(BUILD)/build.ninja
+	@$(NINJA) $(BUILD) --quiet
+
+demo: deps build
+	@scripts/demo $(BUILD)
+
+# Everything: style, unit and end-to-end suites under ASan and UBSan, the
+# copier under TSan, the unit suite under valgrind, real third-party software.
+test:
+	@scripts/install-deps build run test
+	@scripts/run-tests
+
+# The same suites once, without instruments.
+test-quick: build
+	@scripts/run-tests --quick
+
+check:
+	@tools/check-layers src/LAYERS src/*/*.[ch] lab/*.[ch] lab/*/*.[ch]
+	@tools/check-style
+
+install: build
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-*
