@@ -22,7 +22,8 @@ fits(const struct spec *s, const struct record *r)
     if (s->vm.moref)
         return !strcmp(s->vm.moref, r->vm_moref);
     if (s->vm.uuid)
-        return !strcmp(s->vm.uuid, r->instance_uuid);
+        return !strcmp(s->vm.uuid, r->uuid) ||
+               !strcmp(s->vm.uuid, r->instance_uuid);
     return !strcmp(slash ? slash + 1 : s->vm.path, r->vm_name);
 }
 

@@ -226,7 +226,7 @@ struct phase {
 };
 
 struct record {
-    char *vm_name, *vm_moref, *instance_uuid, *migration_id;
+    char *vm_name, *vm_moref, *uuid, *instance_uuid, *migration_id;
     enum step stage;
     char *active_snapshot; /* moref; "" if none */
     struct VEC(struct disk_record) disks;

@@ -25,6 +25,7 @@ struct field {
 static const struct field record_fields[] = {
     R("vm_name", TEXT, vm_name, true),
     R("vm_moref", TEXT, vm_moref, true),
+    R("uuid", TEXT, uuid, false),
     R("instance_uuid", TEXT, instance_uuid, false),
     R("migration_id", TEXT, migration_id, true),
     R("active_snapshot", TEXT, active_snapshot, true),

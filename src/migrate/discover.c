@@ -204,10 +204,10 @@ bus_of(const char *address)
 static void
 target_disk(struct machine *m, bool boot)
 {
-    for (size_t i = 0; i < m->vm.disks.n; i++) {
-        const struct vs_disk *s = &m->vm.disks.p[i];
+    for (size_t i = 0; i < m->found.disks.n; i++) {
+        const struct vs_disk *s = &m->found.disks.p[i];
 
-        if ((s->key == m->vm.boot_disk_key) != boot)
+        if ((s->key == m->found.boot_disk_key) != boot)
             continue;
         vec_push(&m->target.disks, (struct cloud_disk){
                                        .name = record_disk(m->r, s->key)->name,
@@ -221,12 +221,17 @@ target_disk(struct machine *m, bool boot)
     }
 }
 
-void
-discover_target(struct machine *m)
+int
+discover_target(struct machine *m, struct err *e)
 {
-    const struct vs_vm *vm = &m->vm;
+    const struct vs_vm *vm = &m->found;
     struct cloud_vm *t = &m->target;
 
+    t->disks.n = t->nics.n = 0; /* of a try before this one */
+    vs_vm_fini(&m->found);
+    memset(&m->found, 0, sizeof m->found);
+    if (vs_get_vm(m->vs, m->moref, &m->found, e))
+        return -1;
     t->name = m->r->vm_name;
     t->moref = m->r->vm_moref;
     t->uuid = vm->uuid;
@@ -242,4 +247,5 @@ discover_target(struct machine *m)
         vec_push(&t->nics, (struct cloud_nic){
                                vm->nics.p[i].label, vm->nics.p[i].mac,
                                vm->nics.p[i].network, vm->nics.p[i].type });
+    return 0;
 }

@@ -204,6 +204,7 @@ fini(struct machine *m)
     vec_fini(&m->target.nics);
     vs_disks_fini(&m->frozen);
     vs_vm_fini(&m->vm);
+    vs_vm_fini(&m->found);
     record_free(m->r);
     store_close(m->store);
     free(m->server);

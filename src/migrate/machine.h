@@ -16,7 +16,8 @@ struct machine {
     char moref[VS_ID_MAX];
     char *server; /* host of the vCenter, without the port */
     uint16_t port;
-    struct vs_vm vm; /* as of discovering, or of the last look */
+    struct vs_vm vm;    /* as of the last look */
+    struct vs_vm found; /* as of discovering; `target` borrows from it */
     void *cloud;
     struct cloud_vm target;
     struct store *store;
@@ -51,7 +52,8 @@ int machine_look(struct machine *m, struct err *e); /* reads m->vm again */
 int discover_check(const struct machine *m, struct err *e);
 /* New record: its disks.  Old record: are they still the same? */
 int discover_disks(struct machine *m, struct err *e);
-void discover_target(struct machine *m);
+/* Once the disks are known: what the target is to build. */
+int discover_target(struct machine *m, struct err *e);
 
 /* round.c: a snapshot, its changes on the target, the snapshot's end. */
 int round_begin(struct machine *m, struct err *e);

@@ -105,6 +105,7 @@ step_finding_vm(struct machine *m, enum step *next, struct err *e)
 
         record_set(&m->r->vm_name, m->vm.name);
         record_set(&m->r->vm_moref, m->moref);
+        record_set(&m->r->uuid, m->vm.uuid);
         record_set(&m->r->instance_uuid, m->vm.instance_uuid);
         record_set(&m->r->migration_id, id);
         m->r->started = clock_wall_ms();
@@ -126,7 +127,8 @@ step_discovering_vmware_disks(struct machine *m, enum step *next, struct err *e)
     (void)next;
     if (discover_disks(m, e))
         return -1;
-    discover_target(m);
+    if (discover_target(m, e))
+        return -1;
     record_set(&m->r->last_error, "");
     return machine_save(m, e);
 }

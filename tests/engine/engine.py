@@ -31,10 +31,10 @@ class Engine:
         self.control = folder / "control"
         self.replicas = folder / "replicas"
         self.replicas.mkdir()
-        self.vcenter = {k: lab.info["vcenter"][k]
+        self.vcenter = {k: lab.vcenter[k]
                         for k in ("user", "password", "ca_file")}
-        self.vcenter["host"] = "{host}:{port}".format(**lab.info["vcenter"])
-        self.migration = {"vddk_path": lab.info["vddk_path"],
+        self.vcenter["host"] = "{host}:{port}".format(**lab.vcenter)
+        self.migration = {"vddk_path": lab.vddk_path,
                           "control_dir": str(self.control),
                           "finalize_settle_seconds": 1}
         self.children = []
@@ -153,6 +153,9 @@ class Engine:
                 found[int(path.name)] = name
         return found
 
+    def wait_for_quiet(self):
+        wait_for("end of all processes", lambda: not self.processes())
+
     # -- truth ------------------------------------------------------------
 
     def compare(self, vm):
@@ -170,7 +173,6 @@ class Engine:
                 f"{vm} disk {name}: {done.stdout}{done.stderr}"
 
     def assert_source_clean(self, vm):
-        world = self.lab.ctl("world")
-        for one in world["vms"]:
-            if one["name"] == vm:
-                assert not one["snapshots"], one["snapshots"]
+        state = self.lab.state(vm)
+        assert not state["snapshots"], state["snapshots"]
+        assert not any(disk["orphans"] for disk in state["disks"])

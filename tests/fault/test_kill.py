@@ -1,0 +1,81 @@
+"""kill -9 at a random moment of any process of ours, again and again, each
+time followed by the same command: the target equals the truth."""
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import pytest
+
+
+
+
+from engine import wait_for  # noqa: E402
+from worlds import vm, world  # noqa: E402
+
+KILLS = 20
+SEED = int(os.environ.get("V2C_SEED", random.randrange(1 << 30)))
+
+
+def victims(engine):
+    """Ours and those we start; qemu-nbd is one of them."""
+    return sorted(engine.processes().items())
+
+
+def kill_one(engine, rng):
+    """Kills a random one; tells which."""
+    pid, name = rng.choice(victims(engine))
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return name
+
+
+def test_twenty_kills(start_engine, record_property):  # noqa: F811
+    rng = random.Random(SEED)
+    record_property("seed", SEED)
+    engine = start_engine(world(vm(), link_mbps=8))
+    spec = engine.spec("vm1")
+    killed = []
+    child = engine.start("--spec", spec)
+    while len(killed) < KILLS:
+        if child.poll() is not None:
+            child = engine.start("--spec", spec)
+        # a moment at random is what this test is about
+        time.sleep(rng.uniform(0.05, 1.2))
+        if len(killed) == KILLS // 2:
+            engine.lab.ctl("link", mbps=0)
+        if victims(engine):
+            killed.append(kill_one(engine, rng))
+    if child.poll() is not None:
+        child = engine.start("--spec", spec)
+    wait_for("rounds", lambda: engine.rounds("vm1") >= 1 or
+             child.poll() is not None)
+    if child.poll() is not None:
+        child = engine.start("--spec", spec)
+    engine.finalize("--spec", spec)
+    engine.wait(child)
+    print(f"seed {SEED}, killed {killed}")
+    engine.compare("vm1")
+    engine.assert_source_clean("vm1")
+
+
+@pytest.mark.parametrize("stage", [
+    "enabling_cbt", "creating_base_snapshot", "base_copy", "delta",
+    "shutting_down", "final_sync", "import_root_disk"])
+def test_worker_killed_in(start_engine, stage):  # noqa: F811
+    """The worker dies as soon as its record says it is there."""
+    engine = start_engine(world(vm(), link_mbps=40))
+    spec = engine.spec("vm1", finalize_at="2026-01-01T00:00:00Z")
+    child = engine.start("--spec", spec)
+    wait_for(stage, lambda: engine.stage("vm1") == stage or
+             child.poll() is not None)
+    if child.poll() is None:
+        pid = int((engine.dir("vm1") / "lock").read_text().split()[1])
+        os.kill(pid, signal.SIGKILL)
+    engine.wait(child)
+    engine.compare("vm1")
+    engine.assert_source_clean("vm1")
