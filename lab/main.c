@@ -4,18 +4,20 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "data/data.h"
 #include "lab/control/control.h"
 #include "lab/nfc/nfc.h"
@@ -41,6 +43,7 @@ static const char usage[] =
 struct opts {
     const char *dir, *world;
     bool detach;
+    bool ready;  /* it is the one that --detach started */
     char **rest; /* what is not an option; NULL-ended */
 };
 
@@ -59,19 +62,31 @@ below(const char *dir, const char *name)
     return xasprintf("%s/%s", dir, name);
 }
 
+/* Path of this program. */
+static char *
+self(struct err *e)
+{
+    char exe[4096];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe);
+
+    if (n < 0 || n == sizeof exe) {
+        err_errno(e, n < 0 ? errno : ENAMETOOLONG, "find the program's place");
+        return NULL;
+    }
+    return xstrndup(exe, (size_t)n);
+}
+
 /* The library lies beside the program, where the build put it. */
 static int
 link_library(const char *dir, struct err *e)
 {
-    char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     defer_free char *lib64 = below(dir, "vddk/lib64");
     defer_free char *to = below(lib64, LIBRARY);
+    defer_free char *exe = self(e);
     defer_free char *from = NULL;
 
-    if (n < 0)
-        return err_errno(e, errno, "find the program's place");
-    exe[n] = '\0';
+    if (!exe)
+        return -1;
     *strrchr(exe, '/') = '\0';
     from = below(exe, "vddk/" LIBRARY);
     if (!fs_exists(from))
@@ -194,9 +209,9 @@ block_signals(sigset_t *set)
     pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
-/* ready: gets a byte when the lab is up; -1: none. */
+/* ready: gets a byte when the lab is up, and is closed; NULL: none. */
 static int
-serve(const struct opts *o, int ready, struct err *e)
+serve(const struct opts *o, int *ready, struct err *e)
 {
     struct lab l = { .dir = o->dir, .lock = -1 };
     siginfo_t from = { 0 };
@@ -208,10 +223,10 @@ serve(const struct opts *o, int ready, struct err *e)
     if (!rc) {
         log_info("lab is up: https://127.0.0.1:%u, control port %u",
                  vcenter_port(l.vcenter), control_port(l.control));
-        if (ready >= 0 && fs_write_all(ready, "1", 1))
+        if (ready && fs_write_all(*ready, "1", 1))
             log_warn("nobody waits for the start any more");
-        if (ready >= 0)
-            close(ready);
+        if (ready)
+            close(take_fd(*ready));
         got = sigwaitinfo(&set, &from);
         log_info("lab goes down: %s from process %d", strsignal(got),
                  (int)from.si_pid);
@@ -231,51 +246,58 @@ show_log(const char *path)
     str_fini(&s);
 }
 
-static void
-become_daemon(const char *log)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-
-    setsid();
-    if (null < 0 || out < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
-        dup2(out, 2) < 0)
-        _exit(1);
-    close(null);
-    close(out);
-}
-
+/* Runs this program again as the daemon; it tells by a byte on its stdout
+ * that it is up. */
 static int
 detach(const struct opts *o, struct err *e)
 {
     defer_free char *log = below(o->dir, "lab.log");
-    int ends[2];
+    defer_free char *exe = self(e);
+    const char *argv[] = { exe,       "up", "--dir", o->dir,
+                           "--ready", NULL, NULL,    NULL };
+    defer_close int to =
+        open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct proc p = PROC_INIT;
     char byte;
     ssize_t n;
-    pid_t pid;
 
-    if (pipe2(ends, O_CLOEXEC))
-        return err_errno(e, errno, "make a pipe");
-    pid = fork();
-    if (pid < 0)
-        return err_errno(e, errno, "start the lab");
-    if (!pid) {
-        close(ends[0]);
-        become_daemon(log);
-        if (serve(o, ends[1], e))
-            log_error("%s", e->msg);
-        _exit(e->class == ERR_NONE ? 0 : 1);
+    if (!exe)
+        return -1;
+    if (o->world) {
+        argv[5] = "--world";
+        argv[6] = o->world;
     }
-    close(ends[1]);
+    if (to < 0)
+        return err_errno(e, errno, "open %s", log);
+    if (proc_start(
+            &(struct proc_opts){
+                .argv = argv, .in = -1, .out = PROC_PIPE, .err = to },
+            &p, e))
+        return -1;
     do
-        n = read(ends[0], &byte, 1);
+        n = read(p.out, &byte, 1);
     while (n < 0 && errno == EINTR);
-    close(ends[0]);
+    proc_close(&p);
     if (n == 1)
         return 0;
-    waitpid(pid, NULL, 0);
+    proc_stop(&p, SIGTERM, DOWN_MS);
     show_log(log);
     return err_set(e, ERR_REMOTE, "the lab did not start, see %s", log);
+}
+
+/* Lives on when who started it is gone. */
+static int
+run_daemon(const struct opts *o, struct err *e)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    defer_close int ready = fcntl(1, F_DUPFD_CLOEXEC, 3);
+
+    if (null < 0 || ready < 0 || dup2(null, 1) < 0)
+        return err_errno(e, errno, "become a daemon");
+    close(null);
+    prctl(PR_SET_PDEATHSIG, 0);
+    setsid();
+    return serve(o, &ready, e);
 }
 
 static int
@@ -290,7 +312,9 @@ cmd_up(const struct opts *o, struct err *e)
     if (stat(o->dir, &st) || st.st_mode & 077)
         if (chmod(o->dir, 0700))
             return err_errno(e, errno, "make %s private", o->dir);
-    return o->detach ? detach(o, e) : serve(o, -1, e);
+    if (o->ready)
+        return run_daemon(o, e);
+    return o->detach ? detach(o, e) : serve(o, NULL, e);
 }
 
 static json_t *
@@ -410,6 +434,7 @@ parse(int argc, char **argv, struct opts *o)
         { "dir", required_argument, NULL, 'd' },
         { "world", required_argument, NULL, 'w' },
         { "detach", no_argument, NULL, 'D' },
+        { "ready", no_argument, NULL, 'r' },
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
@@ -420,6 +445,7 @@ parse(int argc, char **argv, struct opts *o)
         case 'd': o->dir = optarg; break;
         case 'w': o->world = optarg; break;
         case 'D': o->detach = true; break;
+        case 'r': o->ready = true; break;
         case 'h': printf("%s", usage); exit(0);
         default: return -1;
         }

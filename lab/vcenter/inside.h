@@ -129,6 +129,9 @@ int tls_make(const char *dir, struct str *cert, struct str *key,
              char sha1[VCENTER_PRINT_MAX], char sha256[VCENTER_PRINT_MAX],
              struct err *e);
 
+/* soap.c: one POST, to its answer */
+void soap_post(struct call *c);
+
 /* check.c: is the request what the WSDL asks for? */
 int check_request(const struct xml *call, struct wfault *f);
 

@@ -86,7 +86,8 @@ expire(struct vcenter *v)
             session_end(v, v->sessions.p[i]);
 }
 
-/* The value must come back as it was set, its quotes included. */
+/* Real servers take the value with its quotes and without: Go's cookie jar
+ * strips them. */
 struct session *
 session_of(struct vcenter *v, const char *header)
 {
@@ -96,13 +97,13 @@ session_of(struct vcenter *v, const char *header)
     if (!at)
         return NULL;
     at += sizeof COOKIE_NAME - 1;
-    if (*at++ != '"')
-        return NULL;
+    if (*at == '"')
+        at++;
     for (size_t i = 0; i < v->sessions.n; i++) {
         struct session *s = v->sessions.p[i];
         size_t n = strlen(s->cookie);
 
-        if (!strncmp(at, s->cookie, n) && at[n] == '"')
+        if (!strncmp(at, s->cookie, n) && (!at[n] || strchr("\"; ", at[n])))
             return s;
     }
     return NULL;

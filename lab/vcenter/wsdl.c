@@ -56,12 +56,15 @@ parse_field(struct wfield *f, char *text)
 static void
 parse_line(struct wtype *t, const struct line *l)
 {
-    char *rest = xstrdup(l->fields), *word;
+    char *rest, *word;
     size_t cap = 1;
 
     t->kind = l->kind;
     t->name = l->name;
     t->base = l->base;
+    if (!*l->fields)
+        return;
+    rest = xstrdup(l->fields);
     for (const char *p = l->fields; *p; p++)
         cap += *p == ' ';
     t->fields = xcalloc(cap, sizeof *t->fields);

@@ -128,18 +128,25 @@ check_frozen(const struct machine *m, struct err *e)
                            "disk %d of the snapshot is not the one that was "
                            "recorded (size or uuid differs)",
                            f->key);
-        if (!*f->change_id)
-            return err_set(e, ERR_REMOTE,
-                           "disk %d (%s) has no changeId: changed block "
-                           "tracking is not active; power-cycle the VM, or "
-                           "remove its other snapshots and run again",
-                           f->key, f->label);
     }
     return 0;
 }
 
-int
-round_begin(struct machine *m, struct err *e)
+static int
+check_tracked(const struct machine *m, struct err *e)
+{
+    for (size_t i = 0; i < m->frozen.n; i++)
+        if (!*m->frozen.p[i].change_id)
+            return err_set(e, ERR_REMOTE,
+                           "disk %d (%s) has no changeId: changed block "
+                           "tracking is not active; power-cycle the VM, or "
+                           "remove its other snapshots and run again",
+                           m->frozen.p[i].key, m->frozen.p[i].label);
+    return 0;
+}
+
+static int
+freeze(struct machine *m, struct err *e)
 {
     bool alive = false;
 
@@ -159,6 +166,22 @@ round_begin(struct machine *m, struct err *e)
     if (vs_snapshot_disks(m->vs, m->r->active_snapshot, &m->frozen, e))
         return err_wrap(e, "reading the snapshot %s", m->r->active_snapshot);
     return check_frozen(m, e);
+}
+
+int
+round_begin(struct machine *m, struct err *e)
+{
+    if (freeze(m, e))
+        return -1;
+    if (!check_tracked(m, e))
+        return 0;
+    /* Enabled, but not begun: a run was killed between the two.  The snapshot
+     * that comes and goes is the stun at which tracking begins. */
+    log_warn("%s; trying another snapshot", e->msg);
+    err_clear(e);
+    if (round_clean(m, e) || freeze(m, e))
+        return -1;
+    return check_tracked(m, e);
 }
 
 static struct cloud_disk *

@@ -333,15 +333,17 @@ def test_copied_means_stable(room, seed, multi):
     source.write_bytes(world.noise(size, seed))
     target = blank(room / "target", size)
     c = Copier(room, source, None, size, rate=4 * MiB, request=BLOCK)
-    claims, killed = 0, True
+    claims, killed = [0], True
     while killed:
-        server = world.volatile(room, target, "--delay", "0.02", "--seed",
-                                seed, *multi)
+        server = world.volatile(room, target, "--delay", 0.02,
+                                "--slow-flush", 0.2, "--seed", seed, *multi)
         c.set(target_uri=server.uri)
-        killed = c.killed_after(rng.uniform(2.1, 3.5))
+        killed = c.killed_after(rng.uniform(2.2, 4))
         server.stop(signal.SIGKILL)
-        before, claims = claims, world.check_claims(c.map, target)
-        assert claims > before
+        claims.append(world.check_claims(c.map, target))
+    whole = size // BLOCK + 1
+    assert claims[-1] == whole
+    assert any(0 < n < whole for n in claims), "killed too early or too late"
     assert same(source, target) is True
 
 

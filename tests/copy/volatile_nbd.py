@@ -29,6 +29,8 @@ class Disk:
         self.lock = threading.Lock()
         self.random = random.Random(opts.seed)
         self.writes = self.flushes = 0
+        # One at a time: each ends after those before it, of all connections.
+        self.flusher = ThreadPoolExecutor(1)
 
     def write(self, offset, data):
         with self.lock:
@@ -42,16 +44,21 @@ class Disk:
             self.unflushed.append((offset, data))
         return 0
 
-    def flush(self):
+    def begin_flush(self):
+        """What this flush has to cover; None if it is to fail."""
         with self.lock:
             self.flushes += 1
-            if self.flushes <= self.opts.fail_flushes:
-                self.unflushed = []  # as a kernel does after a failed sync
-                return EIO
             todo, self.unflushed = self.unflushed, []
-            for offset, data in todo:
-                os.pwrite(self.fd, data, offset)
-            os.fsync(self.fd)
+            # As a kernel does after a failed sync: what it covered is lost.
+            return None if self.flushes <= self.opts.fail_flushes else todo
+
+    def end_flush(self, todo):
+        if todo is None:
+            return EIO
+        time.sleep(self.opts.slow_flush)
+        for offset, data in todo:
+            os.pwrite(self.fd, data, offset)
+        os.fsync(self.fd)
         return 0
 
 
@@ -102,9 +109,9 @@ class Connection:
     def reply(self, cookie, error, data=b""):
         self.send(struct.pack(">IIQ", 0x67446698, error, cookie) + data)
 
-    def write(self, cookie, offset, data):
+    def answer(self, cookie, work, *args):
         try:
-            self.reply(cookie, self.disk.write(offset, data))
+            self.reply(cookie, work(*args))
         except OSError:
             pass  # the client has gone
 
@@ -121,9 +128,12 @@ class Connection:
                     if offset + n > self.disk.size:
                         self.reply(cookie, EINVAL)
                     else:
-                        pool.submit(self.write, cookie, offset, data)
+                        pool.submit(self.answer, cookie, self.disk.write,
+                                    offset, data)
                 elif kind == FLUSH:
-                    self.reply(cookie, self.disk.flush())
+                    self.disk.flusher.submit(
+                        self.answer, cookie, self.disk.end_flush,
+                        self.disk.begin_flush())
                 elif kind == READ:
                     with self.disk.lock:
                         data = bytes(self.disk.data[offset:offset + n])
@@ -145,6 +155,7 @@ def main():
     p.add_argument("file")
     p.add_argument("--multi-conn", action="store_true")
     p.add_argument("--delay", type=float, default=0.0, help="seconds, most")
+    p.add_argument("--slow-flush", type=float, default=0.0, help="seconds")
     p.add_argument("--drop-after", type=int, default=0, help="writes")
     p.add_argument("--fail-flushes", type=int, default=0, help="the first N")
     p.add_argument("--seed", type=int, default=1)

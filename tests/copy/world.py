@@ -9,6 +9,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -73,10 +74,15 @@ class Server:
         argv = [a.replace("SOCKET", str(self.socket)) for a in argv]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE
-        while not self.socket.exists():
+        while not self.listens():
             assert self.proc.poll() is None, f"{argv[0]} did not start"
-            assert time.monotonic() < end, f"{argv[0]} makes no socket"
+            assert time.monotonic() < end, f"{argv[0]} does not listen"
             select.select([], [], [], 0.01)
+
+    def listens(self):
+        """The socket's name is there before anybody listens."""
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(str(self.socket)) == 0
 
     def stop(self, sig=signal.SIGTERM):
         if self.proc.poll() is None:

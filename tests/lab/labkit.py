@@ -100,7 +100,8 @@ def start_lab(tmp_path):
         lab.down()
         assert gone(lab.pid)
         assert not (pathlib.Path(lab.dir) / "lab.json").exists()
-        assert "Sanitizer" not in log.read_text(), log.read_text()
+        text = log.read_text()
+        assert "Sanitizer" not in text and "runtime error" not in text, text
 
 
 @pytest.fixture

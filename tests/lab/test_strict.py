@@ -42,10 +42,14 @@ def test_needs_login(lab):
     refused(soap, "NotAuthenticated", "CurrentTime", SI)
 
 
-def test_cookie_keeps_its_quotes(soap):
-    soap.call("CurrentTime", SI)
-    refused(soap, "NotAuthenticated", "CurrentTime", SI,
-            Cookie=soap.cookie.replace('"', ""))
+def test_cookie(soap):
+    """With quotes as it was set, without (Go's jar), with attributes."""
+    bare = soap.cookie.replace('"', "")
+    for cookie in (soap.cookie, bare, soap.cookie + "; Path=/; HttpOnly;",
+                   "a=b; " + bare):
+        soap.call("CurrentTime", SI, Cookie=cookie)
+    for cookie in (bare[:-1], bare + "0", "vmware_soap_session="):
+        refused(soap, "NotAuthenticated", "CurrentTime", SI, Cookie=cookie)
 
 
 def test_second_login_on_a_session(soap):

@@ -6,6 +6,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "copy/copy.h"
+#include "copy_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,10 +20,9 @@
 
 #include <cmocka.h>
 
-#define CHUNK   65536ull
-#define WINDOW  (32ull << 30)
-#define SIZE    (64u * DISK_BLOCK + 512)
-#define WAIT_MS 30000
+#define CHUNK  65536ull
+#define WINDOW (32ull << 30)
+#define SIZE   (64u * DISK_BLOCK + 512)
 
 static char dir[] = "/tmp/copy_test.XXXXXX";
 
@@ -206,7 +206,7 @@ completions_come_from_any_thread(void **state)
         assert_int_equal(poll(&p, 1, 0), 0);
         assert_int_equal(pthread_create(&t, NULL, post_many, d), 0);
         while (got < COPY_SLOTS_MAX) {
-            assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+            assert_int_equal(poll(&p, 1, COPY_WORLD_MS), 1);
             while (done_take(d, &item)) {
                 assert_int_equal(item.slot, got);
                 assert_int_equal(item.code, got + 1000);
@@ -371,7 +371,7 @@ setup(void **state)
                                .slots = 8,
                                .bytes = DISK_BLOCK,
                                .zeroed = true,
-                               .timeout_ms = WAIT_MS };
+                               .timeout_ms = COPY_WORLD_MS };
     ask_for(w, PLAN_ALL, "base");
     open_map(w);
     *state = w;
@@ -383,7 +383,7 @@ teardown(void **state)
 {
     struct world *w = *state;
 
-    proc_stop(&w->server, SIGKILL, WAIT_MS);
+    proc_stop(&w->server, SIGKILL, COPY_WORLD_MS);
     map_close(w->map);
     request_fini(&w->req);
     extents_fini(&w->fake.has);
@@ -508,18 +508,8 @@ start_server(struct world *w)
     const char *argv[] = {
         "nbdkit", "-f", "-U", w->socket, "memory", size, NULL
     };
-    struct proc_opts opts = { .argv = argv };
-    struct err e = ERR_INIT;
-    int64_t end = clock_ms() + WAIT_MS;
 
-    if (proc_start(&opts, &w->server, &e)) {
-        print_message("needs nbdkit: %s\n", e.msg);
-        skip();
-    }
-    while (!fs_exists(w->socket)) {
-        assert_true(clock_ms() < end);
-        clock_pause(5);
-    }
+    copy_world_server(argv, w->socket, &w->server);
 }
 
 struct ran {

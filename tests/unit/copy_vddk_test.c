@@ -1,11 +1,11 @@
 /* v2c-copy against the lab's VDDK and disk service: every byte of a snapshot,
  * and every fault of the lab.  Arguments: the copier, the library.  Needs
  * qemu-nbd. */
-#include "base/clock.h"
 #include "base/fs.h"
 #include "base/proc.h"
 #include "base/str.h"
 #include "copy/copy.h"
+#include "copy_world.h"
 #include "lab/disk/disk.h"
 #include "lab/nfc/nfc.h"
 
@@ -24,7 +24,6 @@
 #define SIZE     (200ull * DISK_BLOCK + 512)
 #define PATH     "[ds] web/web.vmdk"
 #define PASSWORD "pass word-8"
-#define WAIT_MS  60000
 #define OUT_MAX  (1u << 20)
 
 static const char *copier, *library;
@@ -131,9 +130,6 @@ new_run(void)
     const char *argv[] = {
         "qemu-nbd", "-t", "-f", "raw", "-k", NULL, NULL, NULL
     };
-    struct proc_opts opts = { .argv = argv };
-    int64_t end = clock_ms() + WAIT_MS;
-    struct err e = ERR_INIT;
     int fd;
 
     count++;
@@ -146,21 +142,14 @@ new_run(void)
     argv[5] = r->socket;
     argv[6] = r->target;
     r->server = (struct proc)PROC_INIT;
-    if (proc_start(&opts, &r->server, &e)) {
-        print_message("needs qemu-nbd: %s\n", e.msg);
-        skip();
-    }
-    while (!fs_exists(r->socket)) {
-        assert_true(clock_ms() < end);
-        clock_pause(5);
-    }
+    copy_world_server(argv, r->socket, &r->server);
     return r;
 }
 
 static void
 free_run(struct run *r)
 {
-    proc_stop(&r->server, SIGTERM, WAIT_MS);
+    proc_stop(&r->server, SIGTERM, COPY_WORLD_MS);
     str_fini(&r->out);
     str_fini(&r->err);
     free(r->target);
@@ -226,7 +215,7 @@ copy(struct run *r, const char *password)
     int status;
 
     ok(proc_start(&opts, &p, &e));
-    assert_int_equal(proc_wait(&p, WAIT_MS, &status), 1);
+    assert_int_equal(proc_wait(&p, COPY_WORLD_MS, &status), 1);
     slurp(r, "out", &r->out);
     slurp(r, "err", &r->err);
     if (!WIFEXITED(status))
@@ -430,7 +419,7 @@ a_crash_of_the_library_costs_a_restart(void **state)
     (void)state;
     fault(LAB_FAULT_CRASH, 0, 12, 1);
     ok(proc_start(&opts, &p, &e));
-    assert_int_equal(proc_wait(&p, WAIT_MS, &status), 1);
+    assert_int_equal(proc_wait(&p, COPY_WORLD_MS, &status), 1);
     assert_true(WIFSIGNALED(status));
     lab_nfc_fault_clear(nfc, -1);
     assert_done(r);
