@@ -46,11 +46,11 @@ enum { VDDK_OPEN_READ_ONLY = 4 };
 enum { VDDK_CRED_UID = 1, VDDK_CRED_SESSIONID = 2 };
 enum { VDDK_SPEC_VMX = 0 };
 
-#define VDDK_MIN_CHUNK 128u    /* sectors: 64 KiB */
+#define VDDK_MIN_CHUNK  128u    /* sectors: 64 KiB */
 #define VDDK_MAX_CHUNKS 524288u /* per query: 32 GiB of smallest chunks */
 
 struct vddk_connect_params {
-    char *vmx_spec;    /* "moref=vm-123" */
+    char *vmx_spec; /* "moref=vm-123" */
     char *server_name;
     char *thumb_print; /* SHA-1, colons, upper case */
     long private_use;
@@ -113,35 +113,35 @@ typedef void vddk_done_fn(void *data, vddk_error result);
 
 /* X(member and symbol suffix, result, arguments): what we need of it; a
  * library that lacks one is older than 6.7. */
-#define VDDK_FUNCTIONS(X)                                                      \
-    X(InitEx, vddk_error,                                                      \
-      (uint32_t major, uint32_t minor, vddk_log_fn *log, vddk_log_fn *warn,    \
-       vddk_log_fn *panic, const char *lib_dir, const char *config_file))      \
-    X(Exit, void, (void))                                                      \
-    X(ListTransportModes, const char *, (void))                                \
-    X(AllocateConnectParams, struct vddk_connect_params *, (void))             \
-    X(FreeConnectParams, void, (struct vddk_connect_params *))                 \
-    X(ConnectEx, vddk_error,                                                   \
-      (const struct vddk_connect_params *, char read_only,                     \
-       const char *snapshot_ref, const char *transport_modes, vddk_conn *))    \
-    X(Disconnect, vddk_error, (vddk_conn))                                     \
-    X(Open, vddk_error,                                                        \
-      (vddk_conn, const char *path, uint32_t flags, vddk_handle *))            \
-    X(Close, vddk_error, (vddk_handle))                                        \
-    X(GetTransportMode, const char *, (vddk_handle))                           \
-    X(GetInfo, vddk_error, (vddk_handle, struct vddk_info **))                 \
-    X(FreeInfo, void, (struct vddk_info *))                                    \
-    X(Read, vddk_error,                                                        \
-      (vddk_handle, uint64_t start, uint64_t num, uint8_t *buf))               \
-    X(ReadAsync, vddk_error,                                                   \
-      (vddk_handle, uint64_t start, uint64_t num, uint8_t *buf,                \
-       vddk_done_fn *done, void *data))                                        \
-    X(Wait, vddk_error, (vddk_handle))                                         \
-    X(QueryAllocatedBlocks, vddk_error,                                        \
-      (vddk_handle, uint64_t start, uint64_t num, uint64_t chunk,              \
-       struct vddk_block_list **))                                             \
-    X(FreeBlockList, vddk_error, (struct vddk_block_list *))                   \
-    X(GetErrorText, char *, (vddk_error, const char *locale))                  \
+#define VDDK_FUNCTIONS(X)                                                     \
+    X(InitEx, vddk_error,                                                     \
+      (uint32_t major, uint32_t minor, vddk_log_fn * log, vddk_log_fn * warn, \
+       vddk_log_fn * panic, const char *lib_dir, const char *config_file))    \
+    X(Exit, void, (void))                                                     \
+    X(ListTransportModes, const char *, (void))                               \
+    X(AllocateConnectParams, struct vddk_connect_params *, (void))            \
+    X(FreeConnectParams, void, (struct vddk_connect_params *))                \
+    X(ConnectEx, vddk_error,                                                  \
+      (const struct vddk_connect_params *, char read_only,                    \
+       const char *snapshot_ref, const char *transport_modes, vddk_conn *))   \
+    X(Disconnect, vddk_error, (vddk_conn))                                    \
+    X(Open, vddk_error,                                                       \
+      (vddk_conn, const char *path, uint32_t flags, vddk_handle *))           \
+    X(Close, vddk_error, (vddk_handle))                                       \
+    X(GetTransportMode, const char *, (vddk_handle))                          \
+    X(GetInfo, vddk_error, (vddk_handle, struct vddk_info **))                \
+    X(FreeInfo, void, (struct vddk_info *))                                   \
+    X(Read, vddk_error,                                                       \
+      (vddk_handle, uint64_t start, uint64_t num, uint8_t * buf))             \
+    X(ReadAsync, vddk_error,                                                  \
+      (vddk_handle, uint64_t start, uint64_t num, uint8_t * buf,              \
+       vddk_done_fn * done, void *data))                                      \
+    X(Wait, vddk_error, (vddk_handle))                                        \
+    X(QueryAllocatedBlocks, vddk_error,                                       \
+      (vddk_handle, uint64_t start, uint64_t num, uint64_t chunk,             \
+       struct vddk_block_list **))                                            \
+    X(FreeBlockList, vddk_error, (struct vddk_block_list *))                  \
+    X(GetErrorText, char *, (vddk_error, const char *locale))                 \
     X(FreeErrorText, void, (char *))
 
 #endif

@@ -12,13 +12,13 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-#define DATA_FILE_MAX (16u << 20) /* bytes of a YAML or JSON file */
+#define DATA_FILE_MAX  (16u << 20) /* bytes of a YAML or JSON file */
 #define JSON_BYTES_MAX (64u << 20)
 #define YAML_DEPTH_MAX 16
 #define YAML_NODES_MAX 100000
-#define XML_BYTES_MAX (64u << 20)
-#define XML_DEPTH_MAX 128
-#define XML_NODES_MAX 1000000
+#define XML_BYTES_MAX  (64u << 20)
+#define XML_DEPTH_MAX  128
+#define XML_NODES_MAX  1000000
 
 /* json.c ------------------------------------------------------------- */
 
@@ -29,8 +29,7 @@ DEFER_FN(json_decref_ptr, json_t, json_decref)
  * Errors name place and line but quote nothing: ERR_DAMAGED from json_read,
  * ERR_REMOTE from json_parse. */
 json_t *json_read(const char *path, struct err *e);
-json_t *json_parse(const char *text, size_t n, const char *what,
-                   struct err *e);
+json_t *json_parse(const char *text, size_t n, const char *what, struct err *e);
 /* Indented, in the order of insertion, replaced atomically. */
 int json_replace(const char *path, const json_t *v, int mode, struct err *e);
 /* Members with a default for absent ones or those of another type. */
@@ -73,10 +72,10 @@ bool yaml_is_null(const struct yaml *y);
  * own text nodes, without mere white space between children.  A node owns its
  * children. */
 struct xml {
-    char *name;  /* local name, no prefix */
-    char *text;  /* "" if none */
-    char *type;  /* xsi:type by namespace URI, its prefix stripped; or NULL */
-    char *ref;   /* unprefixed attribute "type" (a moref's type); or NULL */
+    char *name; /* local name, no prefix */
+    char *text; /* "" if none */
+    char *type; /* xsi:type by namespace URI, its prefix stripped; or NULL */
+    char *ref;  /* unprefixed attribute "type" (a moref's type); or NULL */
     struct xml *kids, *next;
 };
 
@@ -99,7 +98,6 @@ void url_encode(struct str *out, const char *text);
 void url_decode(char *text);
 /* "host", "host:port", "[v6]:port" -> host (no brackets, caller frees) and
  * port (0: none given). */
-int url_host_port(const char *text, char **host, uint16_t *port,
-                  struct err *e);
+int url_host_port(const char *text, char **host, uint16_t *port, struct err *e);
 
 #endif
