@@ -117,12 +117,13 @@ enter(struct machine *m, enum step s, struct err *e)
     return machine_save(m, e);
 }
 
-/* Nothing was copied yet: somebody waits for an answer, not for retries. */
+/* Before the source was touched somebody waits for an answer, not for
+ * retries. */
 static bool
 may_retry(const struct machine *m, const struct err *e, int tries)
 {
     return err_retryable(e) && tries < TRIES_MAX && !machine_stopping(m) &&
-           m->r && m->r->stage >= STEP_creating_base_snapshot;
+           m->r && m->r->stage >= STEP_enabling_cbt;
 }
 
 static int

@@ -29,6 +29,7 @@ def start_engine(start_lab, tmp_path):  # noqa: F811
         log = folder_logs(engine)
         assert "Sanitizer" not in log and "runtime error" not in log, log
         assert engine.vcenter["password"] not in log
+        assert not engine.lab.ctl("world")["violations"]
 
 
 def folder_logs(engine):
