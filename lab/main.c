@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -62,33 +63,15 @@ below(const char *dir, const char *name)
     return xasprintf("%s/%s", dir, name);
 }
 
-/* Path of this program. */
-static char *
-self(struct err *e)
-{
-    char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe);
-
-    if (n < 0 || n == sizeof exe) {
-        err_errno(e, n < 0 ? errno : ENAMETOOLONG, "find the program's place");
-        return NULL;
-    }
-    return xstrndup(exe, (size_t)n);
-}
-
 /* The library lies beside the program, where the build put it. */
 static int
 link_library(const char *dir, struct err *e)
 {
     defer_free char *lib64 = below(dir, "vddk/lib64");
     defer_free char *to = below(lib64, LIBRARY);
-    defer_free char *exe = self(e);
-    defer_free char *from = NULL;
+    defer_free char *self = proc_self();
+    defer_free char *from = below(dirname(self), "vddk/" LIBRARY);
 
-    if (!exe)
-        return -1;
-    *strrchr(exe, '/') = '\0';
-    from = below(exe, "vddk/" LIBRARY);
     if (!fs_exists(from))
         return err_set(e, ERR_NOTFOUND,
                        "%s is missing: start v2c-lab from its build "
@@ -96,7 +79,7 @@ link_library(const char *dir, struct err *e)
                        from);
     if (fs_mkdirs(lib64, 0700, e) || fs_remove(to, e))
         return -1;
-    return symlink(from, to) ? err_errno(e, errno, "link %s", to) : 0;
+    return symlink(from, to) ? err_errno(e, errno, "linking %s", to) : 0;
 }
 
 static json_t *
@@ -252,8 +235,8 @@ static int
 detach(const struct opts *o, struct err *e)
 {
     defer_free char *log = below(o->dir, "lab.log");
-    defer_free char *exe = self(e);
-    const char *argv[] = { exe,       "up", "--dir", o->dir,
+    defer_free char *self = proc_self();
+    const char *argv[] = { self,      "up", "--dir", o->dir,
                            "--ready", NULL, NULL,    NULL };
     defer_close int to =
         open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -261,14 +244,12 @@ detach(const struct opts *o, struct err *e)
     char byte;
     ssize_t n;
 
-    if (!exe)
-        return -1;
     if (o->world) {
         argv[5] = "--world";
         argv[6] = o->world;
     }
     if (to < 0)
-        return err_errno(e, errno, "open %s", log);
+        return err_errno(e, errno, "opening %s", log);
     if (proc_start(
             &(struct proc_opts){
                 .argv = argv, .in = -1, .out = PROC_PIPE, .err = to },
@@ -293,7 +274,7 @@ run_daemon(const struct opts *o, struct err *e)
     defer_close int ready = fcntl(1, F_DUPFD_CLOEXEC, 3);
 
     if (null < 0 || ready < 0 || dup2(null, 1) < 0)
-        return err_errno(e, errno, "become a daemon");
+        return err_errno(e, errno, "becoming a daemon");
     close(null);
     prctl(PR_SET_PDEATHSIG, 0);
     setsid();
@@ -311,7 +292,7 @@ cmd_up(const struct opts *o, struct err *e)
         return -1;
     if (stat(o->dir, &st) || st.st_mode & 077)
         if (chmod(o->dir, 0700))
-            return err_errno(e, errno, "make %s private", o->dir);
+            return err_errno(e, errno, "making %s private", o->dir);
     if (o->ready)
         return run_daemon(o, e);
     return o->detach ? detach(o, e) : serve(o, NULL, e);
@@ -347,9 +328,9 @@ cmd_down(const struct opts *o, struct err *e)
         return err_set(e, ERR_DAMAGED, "lab.json names no process");
     p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (p.fd < 0)
-        return err_errno(e, errno, "find process %d", (int)pid);
+        return err_errno(e, errno, "finding process %d", (int)pid);
     if (kill(pid, SIGTERM))
-        err_errno(e, errno, "stop process %d", (int)pid);
+        err_errno(e, errno, "stopping process %d", (int)pid);
     else if (poll(&p, 1, DOWN_MS) != 1)
         err_set(e, ERR_BUSY, "process %d still runs after %d s", (int)pid,
                 DOWN_MS / 1000);

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "copy/vddk_abi.h"
 #include "lab/disk/disk.h"
 #include "lab/disk/layers.h"
 #include "lab/nfc/knobs.h"
@@ -15,11 +16,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CONNS_MAX     1024u /* at the same time */
-#define CODE_FAIL     1u    /* of the VDDK */
-#define CODE_NO_FILE  4u
-#define CODE_TOO_MANY 16027u /* open files */
-#define FDS_MAX       (2 * LAYERS_MAX)
+#define CONNS_MAX           1024u /* at the same time */
+#define VDDK_TOO_MANY_FILES 16027u
+#define FDS_MAX             (2 * LAYERS_MAX)
 
 struct conn {
     struct lab_nfc *nfc;
@@ -108,7 +107,7 @@ lab_nfc_grant(struct lab_nfc_answer *a, struct ldisk *disk, unsigned version,
 {
     struct err e = ERR_INIT;
 
-    a->code = CODE_NO_FILE;
+    a->code = VDDK_FILE_NOT_FOUND;
     if (ldisk_hold(disk, version, &a->layers, &e)) {
         log_warn("nfc: %s", e.msg);
         return;
@@ -176,7 +175,7 @@ answer(struct conn *c, struct lab_nfc_answer *a)
     if (!w.code) {
         n = open_layers(a->layers.p, fds);
         if (n < 0)
-            w.code = CODE_TOO_MANY, n = 0;
+            w.code = VDDK_TOO_MANY_FILES, n = 0;
         w.layers = (uint32_t)(n + 1) / 2;
         w.size = a->size;
         memcpy(w.uuid, a->uuid, sizeof w.uuid);
@@ -198,7 +197,7 @@ count_open(struct lab_nfc *n, int by)
 static void
 serve(struct conn *c)
 {
-    struct lab_nfc_answer a = { .code = CODE_FAIL };
+    struct lab_nfc_answer a = { .code = VDDK_FAIL };
     defer_free char *buf = xmalloc(WIRE_REQUEST_MAX);
     struct lab_nfc_request q;
     ssize_t n = recv(c->fd, buf, WIRE_REQUEST_MAX, 0);

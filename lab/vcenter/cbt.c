@@ -55,12 +55,7 @@ area_fault(struct call *c, const struct vm_disk *d, unsigned version,
                           "vim.hostd.vmsvc.cbt.cannotGetChanges");
     if (e->class == ERR_USER)
         return fault_argument(c, "changeId");
-    wfault_set(&c->fault, "SystemError",
-               "A general system error occurred: "
-               "%.150s",
-               e->msg);
-    wfault_field(&c->fault, "reason", NULL, e->msg);
-    return -1;
+    return wfault_system(&c->fault, e->msg);
 }
 
 static void

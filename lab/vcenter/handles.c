@@ -3,32 +3,26 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "copy/vddk_abi.h"
 #include "lab/vcenter/inside.h"
 
-/* VDDK error codes */
+/* VDDK error codes that only the lab names */
 enum {
-    FAIL = 1,
-    FILE_NOT_FOUND = 4,
-    NOT_SUPPORTED = 6,
-    FILE_ACCESS = 13,
-    FILE_LOCKED = 15,
-    TOO_MANY_HANDLES = 1002,
-    AUTH_FAIL = 3014,
-    SESSION_EXPIRED = 3047,
-    VM_NOT_FOUND = 4000,
-    NEED_KEY = 16014,
+    VDDK_TOO_MANY_HANDLES = 1002,
+    VDDK_AUTH_FAIL = 3014,
+    VDDK_NEED_KEY = 16014,
 };
 
 static unsigned
 judge_login(struct vcenter *v, const struct lab_nfc_request *q)
 {
     if (strcmp(q->thumbprint, v->sha1))
-        return FAIL;
+        return VDDK_FAIL;
     if (q->port && q->port != httpd_port(v->httpd))
-        return FAIL;
+        return VDDK_FAIL;
     if (session_credentials(v, q->user, q->password, q->cookie))
         return 0;
-    return q->cookie[0] ? SESSION_EXPIRED : AUTH_FAIL;
+    return q->cookie[0] ? VDDK_INVALID_SESSION : VDDK_AUTH_FAIL;
 }
 
 static const struct vm *
@@ -59,10 +53,10 @@ find_disk(const struct vm *vm, const struct snap *s, const char *path,
             continue;
         *disk = d;
         if (!vm_disk_freezes(d) || d->shared)
-            return NOT_SUPPORTED;
-        return s && !sd ? FILE_NOT_FOUND : 0;
+            return VDDK_NOT_SUPPORTED;
+        return s && !sd ? VDDK_FILE_NOT_FOUND : 0;
     }
-    return FILE_NOT_FOUND;
+    return VDDK_FILE_NOT_FOUND;
 }
 
 static unsigned
@@ -77,18 +71,19 @@ judge(struct vcenter *v, const struct lab_nfc_request *q,
         return code;
     vm = find_vm(v, q->vmx_spec);
     if (!vm)
-        return VM_NOT_FOUND;
+        return VDDK_VM_NOT_FOUND;
     if (!q->read_only)
-        return FILE_ACCESS;
+        return VDDK_FILE_ACCESS_ERROR;
     if (q->snapshot[0]) {
         s = world_snap(v->w, q->snapshot);
         if (!s || s->vm != vm)
-            return FILE_NOT_FOUND;
+            return VDDK_FILE_NOT_FOUND;
     } else if (vm->power != VM_OFF || vm->snaps.n) {
-        return vm->power != VM_OFF ? FILE_LOCKED : FILE_ACCESS;
+        return vm->power != VM_OFF ? VDDK_FILE_ALREADY_LOCKED
+                                   : VDDK_FILE_ACCESS_ERROR;
     }
     if (vm->encrypted)
-        return NEED_KEY;
+        return VDDK_NEED_KEY;
     return find_disk(vm, s, q->path, disk, version);
 }
 
@@ -106,7 +101,7 @@ vcenter_resolve(void *ctx, const struct lab_nfc_request *q,
     world_lock(v->w);
     code = judge(v, q, &d, &version);
     if (!code && stats.open_now >= VCENTER_HANDLES_MAX)
-        code = TOO_MANY_HANDLES;
+        code = VDDK_TOO_MANY_HANDLES;
     if (code)
         a->code = code;
     else

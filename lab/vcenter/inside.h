@@ -70,8 +70,8 @@ struct session {
     int64_t login, last_wall, last; /* wall, wall, clock_ms */
     uint64_t calls;
     unsigned next_id;
-    bool dead; /* dropped while a call used it */
-    unsigned users;
+    bool dead;      /* dropped while a call used it */
+    unsigned users; /* calls that run */
     struct VEC(struct collector *) collectors; /* the first is the default */
     struct VEC(struct filter *) filters;
     struct VEC(struct view *) views;
@@ -102,7 +102,6 @@ struct vcenter {
     struct VEC(struct session *) sessions;
     struct VEC(struct count) counts;
     struct VEC(struct rule) rules;
-    unsigned users; /* calls that run */
 };
 
 /* One request. */
@@ -142,9 +141,10 @@ bool session_credentials(struct vcenter *v, const char *user,
                          const char *password, const char *cookie);
 void session_end(struct vcenter *v, struct session *s);
 /* Frees it once nobody uses it. */
-void session_release(struct vcenter *v, struct session *s);
+void session_release(struct session *s);
 struct val *session_val(const struct session *s);
 void filter_free(struct filter *f);
+void view_free(struct view *v);
 void pages_free(struct pages *p);
 
 /* rules.c: faults on demand */

@@ -22,11 +22,7 @@ work_free(void *arg)
 
     if (!w)
         return;
-    for (size_t i = 0; i < w->extra.n; i++) {
-        free(w->extra.p[i].key);
-        free(w->extra.p[i].value);
-    }
-    vec_fini(&w->extra);
+    kvs_fini(&w->extra);
     free(w->name);
     free(w->description);
     free(w->annotation);

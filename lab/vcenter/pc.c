@@ -191,8 +191,7 @@ static int
 visit(struct walk *w, const struct xml *from, const struct moref *at, int depth)
 {
     if (depth > WALK_DEPTH)
-        return wfault_set(&w->c->fault, "SystemError",
-                          "traversal goes too deep");
+        return wfault_system(&w->c->fault, "traversal goes too deep");
     for (const struct xml *x = xml_kid(from, "selectSet"); x; x = xml_next(x)) {
         const struct xml *spec = x;
 

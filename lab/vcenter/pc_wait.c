@@ -18,21 +18,13 @@ collector_of(struct session *s, const char *id)
     return NULL;
 }
 
-static int
-too_many(struct call *c, const char *what)
-{
-    wfault_set(&c->fault, "SystemError", "too many %s", what);
-    wfault_field(&c->fault, "reason", NULL, what);
-    return -1;
-}
-
 int
 m_create_collector(struct call *c)
 {
     struct collector *col;
 
     if (c->s->collectors.n >= COLLECTORS_MAX)
-        return too_many(c, "property collectors");
+        return wfault_system(&c->fault, "too many property collectors");
     col = xcalloc(1, sizeof *col);
     snprintf(col->id, sizeof col->id, "session[%.8s]pc-%u", c->s->key,
              ++c->s->next_id);
@@ -90,7 +82,7 @@ m_create_filter(struct call *c)
     if (rc)
         return -1;
     if (c->s->filters.n >= FILTERS_MAX)
-        return too_many(c, "filters");
+        return wfault_system(&c->fault, "too many filters");
     f = xcalloc(1, sizeof *f);
     f->request = xml_parse(c->req->body, c->req->body_len, &e);
     f->spec = xml_kid(xml_kid(f->request, "Body")->kids, "spec");

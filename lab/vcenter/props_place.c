@@ -110,7 +110,7 @@ prop_datacenter(struct call *c, const struct ent *e, const char *name)
 static struct val *
 prop_cluster(struct call *c, const struct ent *e, const char *name)
 {
-    const struct ent *dc = ent_datacenter((struct ent *)(uintptr_t)e);
+    const struct ent *dc = ent_datacenter(e);
 
     if (!strcmp(name, "resourcePool"))
         return ref(c->w, ent_first(e, ENT_POOL));
@@ -188,7 +188,7 @@ host_summary(struct call *c, const struct ent *e)
 static struct val *
 prop_host(struct call *c, const struct ent *e, const char *name)
 {
-    const struct ent *dc = ent_datacenter((struct ent *)(uintptr_t)e);
+    const struct ent *dc = ent_datacenter(e);
 
     if (!strcmp(name, "runtime"))
         return host_runtime();

@@ -361,8 +361,8 @@ task_info(const struct task *t)
     val_link(i, "entity", "VirtualMachine", t->vm->ent->id);
     val_str(i, "entityName", t->vm->ent->name);
     val_str(i, "state", task_state_name(t->state));
-    val_bool(i, "cancelled", t->cancelled);
-    val_bool(i, "cancelable", t->cancelable);
+    val_bool(i, "cancelled", false);
+    val_bool(i, "cancelable", false);
     if (t->state == TASK_ERROR)
         val_put(i, "error", val_localized(&t->fault));
     if (t->state == TASK_SUCCESS && t->result_type[0])

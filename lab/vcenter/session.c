@@ -26,7 +26,7 @@ pages_free(struct pages *p)
     free(p);
 }
 
-static void
+void
 view_free(struct view *v)
 {
     for (size_t i = 0; i < v->types.n; i++)
@@ -54,9 +54,8 @@ session_free(struct session *s)
 }
 
 void
-session_release(struct vcenter *v, struct session *s)
+session_release(struct session *s)
 {
-    (void)v;
     if (--s->users == 0 && s->dead)
         session_free(s);
 }

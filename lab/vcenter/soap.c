@@ -283,7 +283,6 @@ enter(struct call *c)
 
     c->vm = ent ? ent->vm : (snap ? snap->vm : NULL);
     count_request(c->v, c->method);
-    c->v->users++;
     c->s = session_of(c->v, header);
     if (c->s) {
         c->s->users++;
@@ -298,8 +297,7 @@ static void
 leave(struct call *c)
 {
     if (c->s)
-        session_release(c->v, c->s);
-    c->v->users--;
+        session_release(c->s);
     world_touch(c->w);
 }
 

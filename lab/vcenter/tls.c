@@ -106,7 +106,7 @@ tls_make(const char *dir, struct str *cert, struct str *key_pem,
     if (key)
         gnutls_x509_privkey_deinit(key);
     if (rc)
-        return err_set(e, ERR_IO, "make a certificate: %s",
+        return err_set(e, ERR_IO, "making a certificate: %s",
                        gnutls_strerror(rc));
     return fs_replace(path, cert->p, cert->n, 0644, e);
 }

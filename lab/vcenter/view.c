@@ -63,11 +63,8 @@ m_create_view(struct call *c)
     for (const struct xml *x = xml_kid(c->q, "type"); x; x = xml_next(x))
         if (!wsdl_is_a(x->text, "ManagedEntity"))
             return fault_argument(c, "type");
-    if (c->s->views.n >= VIEWS_MAX) {
-        wfault_set(&c->fault, "SystemError", "too many views");
-        wfault_field(&c->fault, "reason", NULL, "too many views");
-        return -1;
-    }
+    if (c->s->views.n >= VIEWS_MAX)
+        return wfault_system(&c->fault, "too many views");
     view = xcalloc(1, sizeof *view);
     snprintf(view->id, sizeof view->id, "session[%s]%s-%u", c->s->key,
              c->s->key, ++c->s->next_id);
@@ -88,14 +85,10 @@ m_destroy_view(struct call *c)
     for (size_t i = 0; i < c->s->views.n; i++) {
         struct view *v = c->s->views.p[i];
 
-        if (strcmp(v->id, c->self.id)) {
+        if (strcmp(v->id, c->self.id))
             c->s->views.p[kept++] = v;
-            continue;
-        }
-        for (size_t t = 0; t < v->types.n; t++)
-            free(v->types.p[t]);
-        vec_fini(&v->types);
-        free(v);
+        else
+            view_free(v);
     }
     c->s->views.n = kept;
     return 0;

@@ -1,16 +1,4 @@
-/* World file to world.  The keys of the file, here and in vm.c, with their
- * defaults:
- *
- *   seed            1       of all contents, uuids and guest writes
- *   flavour         vcenter or esxi
- *   task_ms         60      how long a task takes
- *   latency_us      0       of each read through the disk service
- *   link_mbps       0       MiB/s of all disks together; 0 no limit
- *   area_limit      2000    areas in one answer of QueryChangedDiskAreas
- *   session_idle_s  1800    a session dies after that
- *   consolidate_ms  0       consolidationNeeded stays true after a removal
- *   vms             []      see vm.c
- */
+/* World file to world.  Its keys and their defaults: docs/lab.md. */
 #include "lab/world/world.h"
 
 #include <stdio.h>

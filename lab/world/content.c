@@ -56,7 +56,7 @@ fill_pieces(struct ldisk *disk, bool (*wants)(uint64_t, uint64_t *),
     defer_close int fd = open(ldisk_base(disk), O_RDWR | O_CLOEXEC);
 
     if (fd < 0)
-        return err_errno(e, errno, "open %s", ldisk_base(disk));
+        return err_errno(e, errno, "opening %s", ldisk_base(disk));
     for (uint64_t off = 0; off < size; off += PIECE) {
         size_t n = size - off < PIECE ? (size_t)(size - off) : PIECE;
 
@@ -65,7 +65,7 @@ fill_pieces(struct ldisk *disk, bool (*wants)(uint64_t, uint64_t *),
             continue;
         random_piece(buf, &rng);
         if (fs_pwrite_all(fd, buf, n, (off_t)off))
-            return err_errno(e, errno, "write %s", ldisk_base(disk));
+            return err_errno(e, errno, "writing %s", ldisk_base(disk));
     }
     return 0;
 }

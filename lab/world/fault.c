@@ -31,3 +31,11 @@ wfault_field(struct wfault *f, const char *name, const char *ref,
     snprintf(f->field[i].text, sizeof f->field[i].text, "%s", text);
     f->fields++;
 }
+
+int
+wfault_system(struct wfault *f, const char *why)
+{
+    wfault_set(f, "SystemError", "A general system error occurred: %s", why);
+    wfault_field(f, "reason", NULL, why);
+    return -1;
+}

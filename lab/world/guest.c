@@ -165,7 +165,7 @@ guest_start(struct vm *vm, struct err *e)
     pthread_mutex_unlock(&g->stun);
     rc = pthread_create(&g->thread, NULL, guest_main, vm);
     if (rc)
-        return err_errno(e, rc, "start guest of %s", vm->ent->name);
+        return err_errno(e, rc, "starting the guest of %s", vm->ent->name);
     g->started = true;
     return 0;
 }

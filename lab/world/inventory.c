@@ -153,8 +153,8 @@ world_network(struct world *w, struct ent *datacenter, const char *name)
                : ent_new(w, dvs ? ENT_PORTGROUP : ENT_NETWORK, name, folder);
 }
 
-struct ent *
-ent_datacenter(struct ent *e)
+const struct ent *
+ent_datacenter(const struct ent *e)
 {
     while (e && e->kind != ENT_DATACENTER)
         e = e->parent;

@@ -89,12 +89,7 @@ freeze(struct vm *vm, struct snap *s, struct wfault *f)
             vec_push(&s->disks, sd);
     }
     guest_release(vm);
-    if (rc) {
-        wfault_set(f, "SystemError", "A general system error occurred: %s",
-                   e.msg);
-        wfault_field(f, "reason", NULL, e.msg);
-    }
-    return rc;
+    return rc ? wfault_system(f, e.msg) : 0;
 }
 
 static void
@@ -237,9 +232,7 @@ consolidation_fault(struct vm *vm, const struct err *e, struct wfault *f)
         wfault_field(f, "file", NULL, path);
         return -1;
     }
-    wfault_set(f, "SystemError", "A general system error occurred: %s", e->msg);
-    wfault_field(f, "reason", NULL, e->msg);
-    return -1;
+    return wfault_system(f, e->msg);
 }
 
 int

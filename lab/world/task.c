@@ -140,11 +140,7 @@ task_start(struct task *t, struct wfault *f)
         vm->task = NULL;
         vm->w->tasks.n--;
         task_free(t);
-        wfault_set(f, "SystemError",
-                   "A general system error occurred: no "
-                   "more threads");
-        wfault_field(f, "reason", NULL, "no more threads");
-        return -1;
+        return wfault_system(f, "no more threads");
     }
     world_touch(vm->w);
     return 0;

@@ -8,6 +8,16 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+void
+kvs_fini(struct kvs *kvs)
+{
+    for (size_t i = 0; i < kvs->n; i++) {
+        free(kvs->p[i].key);
+        free(kvs->p[i].value);
+    }
+    vec_fini(kvs);
+}
+
 static void
 free_disk(struct vm_disk *d)
 {
@@ -29,11 +39,7 @@ vm_free(struct vm *vm)
         free_disk(vm->disks.p[i]);
     vec_fini(&vm->disks);
     vec_fini(&vm->nics);
-    for (size_t i = 0; i < vm->extra.n; i++) {
-        free(vm->extra.p[i].key);
-        free(vm->extra.p[i].value);
-    }
-    vec_fini(&vm->extra);
+    kvs_fini(&vm->extra);
     pthread_mutex_destroy(&vm->guest.stun);
     pthread_cond_destroy(&vm->guest.wake);
     free(vm->dir);
@@ -214,11 +220,7 @@ vm_shutdown_guest(struct vm *vm, struct wfault *f)
     vm->shutting_down = true;
     if (world_thread(vm->w, shutdown_main, vm)) {
         vm->shutting_down = false;
-        wfault_set(f, "SystemError",
-                   "A general system error occurred: no "
-                   "more threads");
-        wfault_field(f, "reason", NULL, "no more threads");
-        return -1;
+        return wfault_system(f, "no more threads");
     }
     return 0;
 }

@@ -1,40 +1,4 @@
-/* A VM of the world file made real.  Its keys, with their defaults:
- *
- *   name          -               as people write it, "/" allowed
- *   folder        ""              below "vm", "/" between levels
- *   datacenter    DC0             ha-datacenter on esxi
- *   host, datastore  esx1.lab, datastore1
- *   guest_id, guest_name  debian11_64Guest, Debian GNU/Linux 11 (64-bit)
- *   version       vmx-19
- *   cpus, memory_mb  2, 1024
- *   firmware      bios            or efi
- *   secure_boot   false
- *   power         poweredOn       or poweredOff, suspended
- *   tools         running         or notRunning, notInstalled
- *   cbt           false           enabled and active at the start
- *   cbt_supported true
- *   template, encrypted  false
- *   snapshots     []              names of those that exist already
- *   nics          []              {network, mac, type}; a network whose name
- *                                 starts with "dvs:" is a portgroup
- *   disks         []              see below
- *   guest         {}              {writes_per_s 0, max_bytes 131072,
- *                                 shutdown_ms 200, ignores_shutdown false,
- *                                 zero_share 10 (percent)}
- *
- * and those of a disk:
- *
- *   size          -               bytes, a multiple of 512
- *   controller    pvscsi          or lsilogic, lsisas, buslogic, sata, nvme,
- *                                 ide
- *   bus, unit     0, next free    SCSI unit 7 is the controller
- *   content       zero            or random, sparse, ext4
- *   mode          persistent      any VirtualDiskMode
- *   sharing       false           multi-writer
- *   shared_bus    noSharing       or virtualSharing, physicalSharing
- *   rdm           none            or virtual, physical
- *   thin          true
- *   guest_from, guest_to  0 (or the end of the file system), size
+/* A VM of the world file made real.  Its keys and their defaults: docs/lab.md.
  */
 #include "lab/world/world.h"
 
@@ -269,7 +233,6 @@ make_disk(struct vm *vm, struct vm_disk *d, const struct disk_conf *c,
     if (!d->disk ||
         content_fill(vm->w, d->disk, contents[c->content], seed, &fs_end, e))
         return -1;
-    snprintf(d->content, sizeof d->content, "%s", contents[c->content]);
     d->guest_from = c->guest_from >= 0 ? (uint64_t)c->guest_from : fs_end;
     d->guest_to = c->guest_to >= 0 ? (uint64_t)c->guest_to : (uint64_t)c->size;
     if (d->guest_from % 512 || d->guest_to % 512 ||

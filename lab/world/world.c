@@ -60,7 +60,6 @@ world_unlock(struct world *w)
 void
 world_touch(struct world *w)
 {
-    w->generation++;
     pthread_cond_broadcast(&w->changed);
 }
 

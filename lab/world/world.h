@@ -49,6 +49,8 @@ struct wfault {
 /* Returns -1. */
 int wfault_set(struct wfault *f, const char *type, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* SystemError for that reason.  Returns -1. */
+int wfault_system(struct wfault *f, const char *why);
 /* Adds a field of the fault; ref as in struct wfault, or NULL. */
 void wfault_field(struct wfault *f, const char *name, const char *ref,
                   const char *text);
@@ -85,6 +87,7 @@ struct kv {
     char *key, *value;
 };
 struct kvs VEC(struct kv);
+void kvs_fini(struct kvs *kvs); /* vm.c */
 
 enum vm_power { VM_OFF, VM_ON, VM_SUSPENDED };
 enum vm_tools { TOOLS_NONE, TOOLS_STOPPED, TOOLS_RUNNING };
@@ -105,7 +108,6 @@ struct vm_disk {
     enum vm_rdm rdm;
     bool thin;
     uint64_t guest_from, guest_to; /* bytes the guest writes within */
-    char content[16];
     struct ldisk *disk;
     struct versions versions; /* frozen ones that exist, oldest first */
     struct versions orphans;  /* of them those no snapshot owns any more */
@@ -201,7 +203,6 @@ struct task {
     struct vm *vm;
     enum task_state state;
     int progress;
-    bool cancelable, cancelled;
     struct wfault fault;
     char result_type[40], result_id[WORLD_ID_MAX]; /* "": no result */
     char user[128];
@@ -228,7 +229,6 @@ struct world {
     char *dir; /* the lab's directory */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t generation; /* of everything a client can see */
     bool stopping;
     unsigned threads; /* tasks and timers under way */
     unsigned next_id;
@@ -244,7 +244,7 @@ struct world {
     unsigned n_violations;
 };
 
-/* world.c.  text NULL: the built-in world.  Disks are made below dir. */
+/* world.c.  config NULL: the built-in world.  Disks are made below dir. */
 struct world *world_new(const char *dir, const json_t *config, struct err *e);
 /* Whoever sleeps or waits comes back at once; nothing new begins. */
 void world_halt(struct world *w);
@@ -280,16 +280,19 @@ struct ent *ent_new(struct world *w, enum ent_kind kind, const char *name,
                     struct ent *parent);
 /* NULL for an id that is none. */
 struct ent *world_ent(const struct world *w, const char *id);
+/* NULL if it has none of that name, or of that kind. */
 struct ent *ent_kid(const struct ent *e, const char *name);
-/* The folder "vm", "host", "datastore" or "network" of a datacenter. */
 struct ent *ent_first(const struct ent *e, enum ent_kind kind);
+/* With its folders "vm", "host", "datastore" and "network" and a cluster,
+ * made if it is not there. */
 struct ent *world_datacenter(struct world *w, const char *name);
 /* A vm folder by its path below "vm", made where it is missing. */
 struct ent *world_folder(struct world *w, struct ent *datacenter,
                          const char *path);
 struct ent *world_network(struct world *w, struct ent *datacenter,
                           const char *name);
-struct ent *ent_datacenter(struct ent *e);
+/* The one that e is in. */
+const struct ent *ent_datacenter(const struct ent *e);
 /* "DC/vm/folder/name", a slash in front is ignored */
 struct ent *world_by_path(const struct world *w, const char *path);
 void ent_path(const struct ent *e, struct str *out);
@@ -298,8 +301,10 @@ void ent_path(const struct ent *e, struct str *out);
 int content_fill(struct world *w, struct ldisk *disk, const char *content,
                  uint64_t seed, uint64_t *fs_end, struct err *e);
 
-/* vm.c */
+/* vm_new.c */
 struct vm *vm_new(struct world *w, const json_t *config, struct err *e);
+
+/* vm.c */
 void vm_free(struct vm *vm);
 struct vm *world_vm(const struct world *w, const char *name_or_id);
 struct vm_disk *vm_disk(const struct vm *vm, int key);

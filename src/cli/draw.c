@@ -139,7 +139,8 @@ disk_line(struct str *s, const char *name, const json_t *d)
         str_addc(s, i < full ? '#' : '.');
     str_addf(s, "] %3.0f%%  ", progress);
     if (real(d, "speed_mbps") > 0) {
-        str_addf(s, "%.0f MiB/s  ETA ", real(d, "speed_mbps"));
+        str_addf(s, "%.*f MiB/s  ETA ", real(d, "speed_mbps") < 10,
+                 real(d, "speed_mbps"));
         add_duration(s, json_num(d, "eta_seconds", -1));
     } else {
         add_bytes(s, json_num(d, "capacity", 0));

@@ -5,18 +5,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* vSphere's controllers and what QEMU has for them. */
+/* vSphere's SCSI controllers and what QEMU has for them.  Disks of all others
+ * come to SATA: libvirt has no emulated NVMe disk, q35 no IDE, and every guest
+ * has an AHCI driver. */
 static const struct {
-    const char *vsphere, *bus, *model;
-} controllers[] = {
-    { "ParaVirtualSCSIController", "scsi", "vmpvscsi" },
-    { "VirtualLsiLogicController", "scsi", "lsilogic" },
-    { "VirtualLsiLogicSASController", "scsi", "lsisas1068" },
-    { "VirtualBusLogicController", "scsi", "lsilogic" },
-    { "VirtualAHCIController", "sata", NULL },
-    /* libvirt has no emulated NVMe disk; every guest has an AHCI driver */
-    { "VirtualNVMEController", "sata", NULL },
-    { "VirtualIDEController", "sata", NULL },
+    const char *vsphere, *model;
+} scsi_models[] = {
+    { "ParaVirtualSCSIController", "vmpvscsi" },
+    { "VirtualLsiLogicController", "lsilogic" },
+    { "VirtualLsiLogicSASController", "lsisas1068" },
+    { "VirtualBusLogicController", "lsilogic" },
 };
 
 static const struct {
@@ -33,12 +31,13 @@ static const struct {
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
+/* NULL: no SCSI controller. */
 static const char *
 scsi_model(const char *vsphere)
 {
-    for (size_t i = 0; i < COUNT(controllers); i++)
-        if (!strcmp(controllers[i].vsphere, vsphere))
-            return controllers[i].model;
+    for (size_t i = 0; i < COUNT(scsi_models); i++)
+        if (!strcmp(scsi_models[i].vsphere, vsphere))
+            return scsi_models[i].model;
     return NULL;
 }
 

@@ -20,7 +20,7 @@
 
 /* 1.1 is what every CloudStack host reads; no lazy refcounts, so that a crash
  * costs at most leaked clusters. */
-static const char *const create_options[] = { "compat=1.1", "" };
+#define QCOW2_OPTIONS "compat=1.1"
 
 int
 qemu_create(const char *path, enum disk_format format, uint64_t size,
@@ -30,19 +30,14 @@ qemu_create(const char *path, enum disk_format format, uint64_t size,
     defer_free char *tmp = xasprintf("%s.new", path);
     defer_free char *bytes = xasprintf("%" PRIu64, size);
     defer_free char *copy = xstrdup(path);
-    const char *argv[] = {
-        "qemu-img", "create", "-q", "-f", format_names[format],
-        tmp,        bytes,    NULL, NULL, NULL
-    };
-    struct proc_opts opts = { .argv = argv };
+    const char *const raw[] = { "qemu-img", "create", "-q",  "-f",
+                                "raw",      tmp,      bytes, NULL };
+    const char *const qcow2[] = { "qemu-img", "create", "-q",          "-f",
+                                  "qcow2",    "-o",     QCOW2_OPTIONS, tmp,
+                                  bytes,      NULL };
+    struct proc_opts opts = { .argv = format == FORMAT_QCOW2 ? qcow2 : raw };
     defer_close int fd = -1;
 
-    if (format == FORMAT_QCOW2) {
-        argv[5] = "-o";
-        argv[6] = create_options[0];
-        argv[7] = tmp;
-        argv[8] = bytes;
-    }
     if (fs_remove(tmp, e) || proc_run(&opts, IMG_TIMEOUT_MS, &said, e))
         return err_wrap(e, "creating the replica %s", path);
     fd = open(tmp, O_RDONLY | O_CLOEXEC);

@@ -32,6 +32,9 @@ json_t *json_read(const char *path, struct err *e);
 json_t *json_parse(const char *text, size_t n, const char *what, struct err *e);
 /* Indented, in the order of insertion, replaced atomically. */
 int json_replace(const char *path, const json_t *v, int mode, struct err *e);
+/* Compact, on one line, by one write where the system takes it whole.  `what`
+ * names the thing in the error. */
+int json_write_line(int fd, const json_t *v, const char *what, struct err *e);
 /* Members with a default for absent ones or those of another type. */
 const char *json_str(const json_t *o, const char *key, const char *otherwise);
 int64_t json_num(const json_t *o, const char *key, int64_t otherwise);

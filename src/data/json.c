@@ -2,6 +2,7 @@
 #include "base/fs.h"
 #include "data/data.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* The parser quotes what it stumbled over, which may be a secret. */
@@ -60,6 +61,21 @@ json_replace(const char *path, const json_t *v, int mode, struct err *e)
     n = strlen(text);
     text[n] = '\n'; /* in place of the NUL: the length goes along */
     return fs_replace(path, text, n + 1, (mode_t)mode, e);
+}
+
+int
+json_write_line(int fd, const json_t *v, const char *what, struct err *e)
+{
+    defer_free char *text = json_dumps(v, JSON_COMPACT);
+    size_t n;
+
+    if (!text)
+        return err_set(e, ERR_BUG, "%s: the value is not JSON", what);
+    n = strlen(text);
+    text[n] = '\n'; /* in place of the NUL: the length goes along */
+    if (fs_write_all(fd, text, n + 1))
+        return err_errno(e, errno, "writing %s", what);
+    return 0;
 }
 
 const char *

@@ -1,36 +1,11 @@
 /* config.yaml: every key of vmware-to-cloudstack, and the TLS keys it lacks. */
-#include "job/job.h"
+#include "job/rows.h"
 #include "base/fs.h"
 
 #include <string.h>
 
 const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
 const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
-
-#define TEXT(s, f)                   \
-    {                                \
-#f, KEY_TEXT, offsetof(s, f) \
-    }
-#define FLAG(s, f)                   \
-    {                                \
-#f, KEY_BOOL, offsetof(s, f) \
-    }
-#define SECRET(s, f)                   \
-    {                                  \
-#f, KEY_SECRET, offsetof(s, f) \
-    }
-#define INT(s, f, lo, hi)                   \
-    {                                       \
-#f, KEY_INT, offsetof(s, f), lo, hi \
-    }
-#define CHOICE(s, f, names)                              \
-    {                                                    \
-#f, KEY_CHOICE, offsetof(s, f), .choices = names \
-    }
-#define GROUP(s, name, f, table)                      \
-    {                                                 \
-        name, KEY_GROUP, offsetof(s, f), .sub = table \
-    }
 
 typedef struct placement_nic nic;
 static const struct key nic_keys[] = {
@@ -53,8 +28,7 @@ typedef struct placement place;
 
 const struct key placement_keys[] = {
     PLACEMENT_KEYS,
-    { "nic_mappings", KEY_EACH, offsetof(place, nic_mappings), .sub = nic_keys,
-      .size = sizeof(nic) },
+    EACH(place, nic_mappings, nic_keys, nic),
     { NULL },
 };
 
@@ -102,11 +76,12 @@ static const struct key virt_keys[] = {
 };
 
 static const struct key config_keys[] = {
-    GROUP(struct config, "vcenter", vcenter, vcenter_keys),
-    GROUP(struct config, "migration", migration, migration_keys),
-    GROUP(struct config, "cloudstack", cloudstack, cloudstack_keys),
-    GROUP(struct config, "cloudstack_defaults", defaults, default_keys),
-    GROUP(struct config, "virt", virt, virt_keys),
+    GROUP(struct config, vcenter, vcenter_keys),
+    GROUP(struct config, migration, migration_keys),
+    GROUP(struct config, cloudstack, cloudstack_keys),
+    { "cloudstack_defaults", KEY_GROUP, offsetof(struct config, defaults),
+      .sub = default_keys },
+    GROUP(struct config, virt, virt_keys),
     { NULL },
 };
 
@@ -167,9 +142,9 @@ apply_defaults(struct config *c)
 static const char *
 find_config(void)
 {
-    return fs_exists("config.yaml")      ? "config.yaml"
-           : fs_exists("../config.yaml") ? "../config.yaml"
-                                         : "config.yaml";
+    return !fs_exists("config.yaml") && fs_exists("../config.yaml")
+               ? "../config.yaml"
+               : "config.yaml";
 }
 
 struct config *

@@ -45,6 +45,9 @@ struct key {
 int keys_load(const struct key *table, const struct yaml *map, const char *file,
               void *out, struct err *e);
 void keys_free(const struct key *table, void *s);
+/* The struct as JSON, which is YAML that keys_load() reads back.  Secrets and
+ * what is empty are left out.  A new reference. */
+json_t *keys_json(const struct key *table, const void *s);
 
 /* config.c -------------------------------------------------------------- */
 
@@ -164,6 +167,8 @@ struct specs VEC(struct spec *);
  * can be checked without a connection is checked. */
 int spec_read(const char *path, const struct config *c, struct specs *out,
               struct err *e);
+/* The effective spec, defaults applied.  A new reference. */
+json_t *spec_json(const struct spec *s);
 /* How the spec names its VM, for people. */
 const char *spec_vm(const struct spec *s);
 void specs_fini(struct specs *s);
@@ -258,9 +263,12 @@ void record_phase(struct record *r, const char *name);
 /* Milliseconds from the first phase to the end of the last. */
 int64_t record_downtime(const struct record *r);
 
+/* name.c ---------------------------------------------------------------- */
+
 /* "<VM>_<moref>" with every byte but A-Z a-z 0-9 . _ - made _ ; never ".",
  * "..", hidden or longer than a file name may be.  Caller frees. */
 char *job_dir_name(const char *vm_name, const char *moref);
+/* The same done to any name, in place. */
 void job_sanitize(char *name);
 
 #endif

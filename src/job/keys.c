@@ -200,3 +200,57 @@ keys_free(const struct key *table, void *s)
         }
     }
 }
+
+static json_t *
+each_json(const struct key *k, const struct anyvec *v)
+{
+    json_t *all = v->n ? json_object() : NULL;
+
+    for (size_t i = 0; i < v->n; i++) {
+        const char *item = v->p + i * k->size;
+
+        json_object_set_new(all, *(char *const *)item, keys_json(k->sub, item));
+    }
+    return all;
+}
+
+static json_t *
+key_json(const struct key *k, const void *at)
+{
+    int choice =
+        k->kind == KEY_CHOICE || k->kind == KEY_TRI ? *(const int *)at : 0;
+    char when[CLOCK_TEXT_MAX];
+
+    switch (k->kind) {
+    case KEY_TEXT:
+        return *(char *const *)at ? json_string(*(char *const *)at) : NULL;
+    case KEY_INT: return json_integer(*(const int64_t *)at);
+    case KEY_BOOL: return json_boolean(*(const bool *)at);
+    case KEY_TRI: return choice ? json_boolean(choice == TRI_YES) : NULL;
+    case KEY_CHOICE:
+        return *k->choices[choice] ? json_string(k->choices[choice]) : NULL;
+    case KEY_TIME:
+        if (!*(const int64_t *)at)
+            return NULL;
+        clock_text(*(const int64_t *)at, when);
+        return json_string(when);
+    case KEY_GROUP: return *(const int *)at ? keys_json(k->sub, at) : NULL;
+    case KEY_EACH: return each_json(k, at);
+    case KEY_SECRET: break;
+    }
+    return NULL;
+}
+
+json_t *
+keys_json(const struct key *table, const void *s)
+{
+    json_t *o = json_object();
+
+    for (const struct key *k = table; k->name; k++) {
+        json_t *v = key_json(k, (const char *)s + k->offset);
+
+        if (v)
+            json_object_set_new(o, k->name, v);
+    }
+    return o;
+}

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #define RECORD_DISKS_MAX 256
-#define NAME_BYTES_MAX   200 /* of a directory's name, well below 255 */
 
-/* The fields of a record and of a disk, each once: JSON name and where. */
+/* The fields of a record and of a disk: JSON name and where.  Two of a disk
+ * have a second name, by which the programs of vmware-to-cloudstack know
+ * them. */
 enum field_kind { TEXT, NUMBER, REAL, FLAG, WHEN };
 
 struct field {
@@ -373,27 +374,4 @@ record_downtime(const struct record *r)
     last = &r->downtime.p[r->downtime.n - 1];
     return (last->ms < 0 ? clock_wall_ms() : last->started + last->ms) -
            first->started;
-}
-
-void
-job_sanitize(char *name)
-{
-    for (char *p = name; *p; p++)
-        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                    "0123456789._-",
-                    *p))
-            *p = '_';
-    if (*name == '.')
-        *name = '_';
-}
-
-char *
-job_dir_name(const char *vm_name, const char *moref)
-{
-    defer_free char *vm = xstrndup(vm_name, NAME_BYTES_MAX);
-    defer_free char *id = xstrndup(moref, NAME_BYTES_MAX / 4);
-
-    job_sanitize(vm);
-    job_sanitize(id);
-    return xasprintf("%s_%s", vm, id);
 }

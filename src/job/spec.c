@@ -1,28 +1,11 @@
 /* Run specs: one VM in a document, or many under `vms`. */
-#include "job/job.h"
+#include "job/rows.h"
 
 #include <string.h>
 
 #define SECONDS_MAX (366 * 86400)
 
 const char *const format_names[] = { "qcow2", "raw", NULL };
-
-#define TEXT(s, f)                   \
-    {                                \
-#f, KEY_TEXT, offsetof(s, f) \
-    }
-#define INT(s, f, lo, hi)                   \
-    {                                       \
-#f, KEY_INT, offsetof(s, f), lo, hi \
-    }
-#define CHOICE(s, f, names)                              \
-    {                                                    \
-#f, KEY_CHOICE, offsetof(s, f), .choices = names \
-    }
-#define GROUP(s, f, table)                          \
-    {                                               \
-#f, KEY_GROUP, offsetof(s, f), .sub = table \
-    }
 
 typedef __typeof__(((struct spec *)0)->vm) vm;
 static const struct key vm_keys[] = {
@@ -35,14 +18,13 @@ static const struct key migration_keys[] = {
     INT(migration, finalize_delta_interval, -1, SECONDS_MAX),
     INT(migration, finalize_window, -1, SECONDS_MAX),
     INT(migration, finalize_settle_seconds, -1, 3600),
-    { "finalize_at", KEY_TIME, offsetof(migration, finalize_at) },
+    TIME(migration, finalize_at),
     INT(migration, readers, 0, 64),
-    { "run_virt_v2v", KEY_TRI, offsetof(migration, run_virt_v2v) },
+    TRI(migration, run_virt_v2v),
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
     INT(migration, parallel_disks, -1, 64),
-    { "start_vm_after_import", KEY_BOOL,
-      offsetof(migration, start_vm_after_import) },
+    FLAG(migration, start_vm_after_import),
     { NULL },
 };
 
@@ -51,7 +33,7 @@ typedef __typeof__(((struct spec *)0)->target.local) local;
 static const struct key local_keys[] = {
     TEXT(local, path),
     CHOICE(local, format, format_names),
-    { "overcommit", KEY_BOOL, offsetof(local, overcommit) },
+    FLAG(local, overcommit),
     { NULL },
 };
 
@@ -73,8 +55,7 @@ static const struct key spec_keys[] = {
     GROUP(spec, vm, vm_keys),
     GROUP(spec, migration, migration_keys),
     GROUP(spec, target, target_keys),
-    { "disks", KEY_EACH, offsetof(spec, disks), .sub = disk_keys,
-      .size = sizeof(disk) },
+    EACH(spec, disks, disk_keys, disk),
     { NULL },
 };
 
@@ -96,6 +77,12 @@ specs_fini(struct specs *s)
     for (size_t i = 0; i < s->n; i++)
         spec_free(s->p[i]);
     vec_fini(s);
+}
+
+json_t *
+spec_json(const struct spec *s)
+{
+    return keys_json(spec_keys, s);
 }
 
 const char *
@@ -209,6 +196,7 @@ load_one(const struct yaml *y, const char *file, const struct config *c,
         return -1;
     if (!s->target.local.line)
         default_placement(s, &c->defaults);
+    s->migration.line = s->migration.line ? s->migration.line : s->line;
     default_migration(s, c);
     vec_push(out, take(s));
     return 0;

@@ -56,14 +56,9 @@ settle_in(void)
 static void
 tell(json_t *j)
 {
-    char *text = json_dumps(j, JSON_COMPACT);
+    struct err ignored;
 
-    if (text) {
-        text = xrealloc(text, strlen(text) + 2);
-        memcpy(text + strlen(text), "\n", 2);
-        (void)!fs_write_all(STDOUT_FILENO, text, strlen(text));
-    }
-    free(text);
+    json_write_line(STDOUT_FILENO, j, "the record", &ignored);
     json_decref(j);
 }
 

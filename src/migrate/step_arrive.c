@@ -69,6 +69,18 @@ same_vm(const struct machine *m, struct err *e)
     return 0;
 }
 
+/* What this run goes by, for people and for the service; JSON is YAML. */
+static int
+keep_spec(const struct machine *m, struct err *e)
+{
+    defer_json json_t *spec = spec_json(m->o->spec);
+    defer_free char *first = store_path(m->store, "spec.yaml");
+
+    if (!fs_exists(first) && store_replace(m->store, "spec.yaml", spec, e))
+        return -1;
+    return store_replace(m->store, "spec.latest.yaml", spec, e);
+}
+
 static int
 open_record(struct machine *m, struct err *e)
 {
@@ -79,7 +91,7 @@ open_record(struct machine *m, struct err *e)
     if (!m->store)
         return -1;
     m->r = store_load(m->store, e);
-    if (!m->r || same_vm(m, e))
+    if (!m->r || same_vm(m, e) || keep_spec(m, e))
         return -1;
     log = store_path(m->store, "migration.log");
     return log_open(log, e);

@@ -8,9 +8,13 @@
 #include <fcntl.h>
 #include <string.h>
 
+#define STATE  "state.json"
+#define EVENTS "events.jsonl"
+#define LOCK   "lock"
+
 struct store {
     char *dir;
-    int lock, events;
+    int lock, events; /* descriptors */
 };
 
 static char *
@@ -37,13 +41,13 @@ store_open(const char *control_dir, const char *vm_name, const char *moref,
         err_wrap(e, "control directory");
         return NULL;
     }
-    lock = store_path(s, "lock");
+    lock = store_path(s, LOCK);
     if (fs_lock(lock, who, &s->lock, e)) {
         if (e->class == ERR_BUSY)
             err_wrap(e, "VM %s is being migrated already", vm_name);
         return NULL;
     }
-    events = store_path(s, "events.jsonl");
+    events = store_path(s, EVENTS);
     s->events = open(events, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (s->events < 0) {
         err_errno(e, errno, "opening %s", events);
@@ -81,7 +85,7 @@ store_path(const struct store *s, const char *name)
 static char *
 state_path(const char *dir)
 {
-    char *path = xasprintf("%s/state.json", dir), *old;
+    char *path = xasprintf("%s/" STATE, dir), *old;
 
     if (fs_exists(path))
         return path;
@@ -121,14 +125,14 @@ store_save(struct store *s, struct record *r, struct err *e)
 
     r->updated = clock_wall_ms();
     j = record_json(r);
-    return store_replace(s, "state.json", j, e);
+    return store_replace(s, STATE, j, e);
 }
 
 int
 store_event(struct store *s, const char *name, json_t *what, struct err *e)
 {
     defer_json json_t *line = json_object(), *rest = what;
-    defer_free char *text = NULL;
+    defer_free char *path = store_path(s, EVENTS);
     char when[CLOCK_TEXT_MAX];
 
     clock_text(clock_wall_ms(), when);
@@ -136,14 +140,7 @@ store_event(struct store *s, const char *name, json_t *what, struct err *e)
     json_object_set_new(line, "event", json_string(name));
     if (rest)
         json_object_update(line, rest);
-    text = json_dumps(line, JSON_COMPACT);
-    if (!text)
-        return err_set(e, ERR_BUG, "event %s cannot be written as JSON", name);
-    text = xrealloc(text, strlen(text) + 2);
-    memcpy(text + strlen(text), "\n", 2);
-    if (fs_write_all(s->events, text, strlen(text)))
-        return err_errno(e, errno, "writing %s/events.jsonl", s->dir);
-    return 0;
+    return json_write_line(s->events, line, path, e);
 }
 
 bool
@@ -187,7 +184,7 @@ look_into(const char *dir, const char *vm_name, const char *moref,
 {
     defer_free char *path = state_path(dir);
     defer(record_free_ptr) struct record *r = NULL;
-    defer_free char *lock = xasprintf("%s/lock", dir);
+    defer_free char *lock = xasprintf("%s/" LOCK, dir);
     defer_json json_t *j = NULL;
 
     if (!fs_exists(path))

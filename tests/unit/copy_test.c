@@ -642,6 +642,12 @@ zeroes_are_skipped_on_a_new_target_only(void **state)
     assert_int_equal(r.c.zero, 5 * DISK_BLOCK);
     assert_int_equal(r.c.written, SIZE - 5 * DISK_BLOCK);
     assert_equal_disks(w);
+    /* Not where the map says that something may have been written. */
+    set_block(w, 30, MAP_DIRTY);
+    memset(w->fake.data + 30 * DISK_BLOCK, 0, DISK_BLOCK);
+    r = run(w);
+    assert_int_equal(r.c.read, DISK_BLOCK);
+    assert_equal_disks(w);
     memset(w->fake.data + 20 * DISK_BLOCK, 0, 2 * DISK_BLOCK);
     ask_for(w, PLAN_COMPARE, "delta");
     r = run(w);

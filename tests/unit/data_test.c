@@ -77,6 +77,25 @@ json_file_is_replaced_and_read(void **state)
     assert_int_equal(e.class, ERR_NOTFOUND);
 }
 
+static void
+json_line_is_one_line(void **state)
+{
+    defer_json json_t *v = json_pack("{s:s}", "a", "b\nc");
+    struct err e = ERR_INIT;
+    char got[64] = "";
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(json_write_line(ends[1], v, "events", &e), 0);
+    assert_int_equal(read(ends[0], got, sizeof got - 1), 13);
+    assert_string_equal(got, "{\"a\":\"b\\nc\"}\n");
+    close(ends[1]);
+    assert_int_equal(json_write_line(ends[1], v, "events", &e), -1);
+    assert_non_null(strstr(e.msg, "writing events"));
+    close(ends[0]);
+}
+
 /* yaml ----------------------------------------------------------------- */
 
 static struct yaml *
@@ -389,6 +408,7 @@ main(void)
         cmocka_unit_test(json_members_have_defaults),
         cmocka_unit_test(json_errors_name_the_place_but_quote_nothing),
         cmocka_unit_test(json_file_is_replaced_and_read),
+        cmocka_unit_test(json_line_is_one_line),
         cmocka_unit_test(yaml_tree_remembers_lines),
         cmocka_unit_test(yaml_null_is_unquoted),
         cmocka_unit_test(yaml_empty_file_is_an_empty_map),

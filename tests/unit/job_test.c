@@ -86,6 +86,23 @@ some_config(const char *text)
     return c;
 }
 
+/* What is written for the record is a spec again, and the same one. */
+static void
+spec_reads_itself(const struct spec *s, const struct config *c)
+{
+    defer_json json_t *j = spec_json(s), *again = NULL;
+    defer_free char *text = json_dumps(j, 0);
+    defer_free char *path = put("again.yaml", text);
+    struct specs back = { 0 };
+    struct err e = ERR_INIT;
+
+    assert_int_equal(spec_read(path, c, &back, &e), 0);
+    again = spec_json(back.p[0]);
+    assert_true(json_equal(j, again));
+    assert_non_null(strstr(text, "2026-11-21T22:00:00Z"));
+    specs_fini(&back);
+}
+
 static void
 spec_forms_and_defaults(void **state)
 {
@@ -113,6 +130,7 @@ spec_forms_and_defaults(void **state)
     assert_int_equal(s.p[0]->migration.parallel_disks, 7);
     assert_string_equal(s.p[0]->target.cloudstack.zoneid, "z1");
     assert_string_equal(spec_vm(s.p[2]), "vm-7");
+    spec_reads_itself(s.p[0], c);
     specs_fini(&s);
     config_free(c);
 }
