@@ -1,6 +1,7 @@
 /* The error object. */
 #include "base/err.h"
 #include "base/secret.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -20,13 +21,20 @@ static const struct {
     { ERR_BUG, "bug", false },         { ERR_STOPPED, "stopped", false },
 };
 
-/* Errors travel to one-line places: logs, JSON lines, a table cell. */
+/* Errors travel to one-line places: logs, JSON lines, a table cell.  What is
+ * no UTF-8 there, or was cut in the middle of a letter, becomes '?'. */
 static void
 one_line(char *s)
 {
-    for (; *s; s++)
+    while (*s) {
+        size_t n = utf8_len(s);
+
         if ((unsigned char)*s < 0x20 || *s == 0x7f)
             *s = ' ';
+        if (!n)
+            *s = '?';
+        s += n ? n : 1;
+    }
 }
 
 static void

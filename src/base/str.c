@@ -69,10 +69,10 @@ str_addf(struct str *s, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Length of the valid UTF-8 sequence at p, 0 if there is none. */
-static size_t
-utf8_len(const unsigned char *p)
+size_t
+utf8_len(const char *text)
 {
+    const unsigned char *p = (const unsigned char *)text;
     size_t n = *p < 0x80                  ? 1
                : *p >= 0xc2 && *p <= 0xdf ? 2
                : *p >= 0xe0 && *p <= 0xef ? 3
@@ -95,7 +95,7 @@ str_add_json(struct str *s, const char *text)
 
     str_addc(s, '"');
     while (*p) {
-        size_t n = utf8_len(p);
+        size_t n = utf8_len((const char *)p);
 
         if (*p == '"' || *p == '\\')
             str_addf(s, "\\%c", *p);

@@ -47,6 +47,9 @@ int num_i64(const char *text, int64_t min, int64_t max, int64_t *out,
 /* Value of a hex digit in either case; -1 if it is none. */
 int hex_digit(char c);
 
+/* Bytes of the valid UTF-8 sequence at p, 0 if there is none. */
+size_t utf8_len(const char *p);
+
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
 /* Number of single-letter edits between a and b; for "did you mean". */

@@ -86,6 +86,7 @@ struct worker {
     char *dir;           /* its directory; NULL: not known yet */
     struct err error;    /* of its end */
     int restarts;
+    int64_t began; /* clock_ms() of its last start */
 };
 
 struct workers {
@@ -94,6 +95,7 @@ struct workers {
     size_t parallel;
     const char *config;       /* path for --config, or NULL */
     const char *const *extra; /* more arguments, NULL-ended */
+    char *self;               /* our program, as it was when we began */
     bool pipe_log;            /* their log comes through us */
     bool stopping;
     /* One whole line of a worker's log. */

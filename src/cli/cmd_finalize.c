@@ -86,8 +86,8 @@ run(int argc, char **argv)
 
 const struct command cmd_finalize = {
     .name = "finalize",
-    .summary = "Cut over: shut the source down, copy the last changes, start "
-               "the target.",
+    .summary = "Cut over: shut the source down, copy the last changes, make "
+               "the VM.",
     .opts = opts,
     .rest = "spec",
     .run = run,

@@ -24,10 +24,10 @@ static const struct opt opts[] = {
     { "readers", OPT_INT, offsetof(struct args, readers), "N",
       "reads in flight per disk (found by itself)", 64 },
     { "run-virt-v2v", OPT_FLAG, offsetof(struct args, run_virt_v2v), NULL,
-      "with --override-run-virt-v2v: convert the guest" },
+      "accepted; this release converts no guests" },
     { "override-run-virt-v2v", OPT_FLAG,
       offsetof(struct args, override_run_virt_v2v), NULL,
-      "let --run-virt-v2v decide, not the spec" },
+      "accepted; likewise" },
     { NULL },
 };
 
@@ -36,8 +36,8 @@ static volatile sig_atomic_t stop;
 static void
 on_signal(int sig)
 {
-    (void)sig;
-    stop++;
+    /* Only a second Ctrl-C kills: a closing terminal sends SIGHUP twice. */
+    stop = sig == SIGINT ? stop + 1 : stop ? stop : 1;
 }
 
 static int
@@ -77,7 +77,10 @@ verdict(const struct workers *all)
                 w->error.msg);
         rc = CLI_FAILED;
     }
-    if (all->stopping)
+    if (stop > 1)
+        fprintf(stderr, "killed; snapshots of ours may be left on the source "
+                        "until the same command runs again\n");
+    else if (all->stopping)
         fprintf(stderr, "stopped; nothing is lost, run the same command to "
                         "continue\n");
     return rc;

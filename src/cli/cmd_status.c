@@ -67,13 +67,15 @@ status(const struct picked *p)
 static void
 print_text(const json_t *s)
 {
-    printf("[status] vm=%s moref=%s current=%s next=%s "
-           "finalize_requested=%s finalize_now_requested=%s progress=%.2f%%\n",
-           json_str(s, "vm_name", ""), json_str(s, "vm_moref", "-"),
-           json_str(s, "current_stage", ""), json_str(s, "next_stage", ""),
-           json_flag(s, "finalize_requested", false) ? "true" : "false",
-           json_flag(s, "finalize_now_requested", false) ? "true" : "false",
-           json_number_value(json_object_get(s, "progress")));
+    printf(
+        "[status] vm=%s moref=%s current=%s next=%s "
+        "finalize_requested=%s finalize_now_requested=%s progress=%.2f%% running=%s\n",
+        json_str(s, "vm_name", ""), json_str(s, "vm_moref", "-"),
+        json_str(s, "current_stage", ""), json_str(s, "next_stage", ""),
+        json_flag(s, "finalize_requested", false) ? "true" : "false",
+        json_flag(s, "finalize_now_requested", false) ? "true" : "false",
+        json_number_value(json_object_get(s, "progress")),
+        json_flag(s, "running", false) ? "true" : "false");
 }
 
 static void
@@ -89,7 +91,7 @@ print_all(const struct picks *picks, bool as_json)
         json_array_append_new(all, s);
     }
     if (as_json) {
-        json_dumpf(all, stdout, JSON_INDENT(2));
+        json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         putchar('\n');
     }
 }

@@ -9,8 +9,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define RESTARTS_MAX 5      /* of a worker that a signal killed */
-#define LINE_MAX_N   262144 /* bytes of a worker's line */
+#define LONG_MS      3600000 /* after that a death does not count as one more */
+#define RESTARTS_MAX 5       /* of a worker that a signal killed */
+#define LINE_MAX_N   262144  /* bytes of a worker's line */
 #define POLL_MS      200
 
 /* What a worker may see of our environment: the secrets it needs. */
@@ -19,11 +20,9 @@ static const char *const keep[] = {
     "V2C_VCENTER_HOST",
     "V2C_VCENTER_USER",
     "V2C_VCENTER_PASSWORD",
-    "V2C_VDDK_MAX_OPEN",
     "V2C_CLOUDSTACK_ENDPOINT",
     "V2C_CLOUDSTACK_API_KEY",
     "V2C_CLOUDSTACK_SECRET_KEY",
-    "V2C_NFS_MOUNT_OPTS",
     "ASAN_OPTIONS",
     "UBSAN_OPTIONS",
     "TSAN_OPTIONS",
@@ -33,7 +32,6 @@ static const char *const keep[] = {
 static int
 start(struct workers *all, struct worker *w)
 {
-    defer_free char *self = proc_self();
     defer_free char *index = xasprintf("%zu", w->index);
     struct VEC(const char *) argv = { 0 };
     struct proc_opts o = {
@@ -45,7 +43,7 @@ start(struct workers *all, struct worker *w)
     };
     int rc;
 
-    vec_push(&argv, self);
+    vec_push(&argv, all->self);
     vec_push(&argv, "worker");
     vec_push(&argv, "--spec");
     vec_push(&argv, w->spec->file);
@@ -59,6 +57,7 @@ start(struct workers *all, struct worker *w)
         vec_push(&argv, all->extra[i]);
     vec_push(&argv, NULL);
     o.argv = argv.p;
+    w->began = clock_ms();
     rc = proc_start(&o, &w->proc, &w->error);
     vec_fini(&argv);
     w->state = rc ? WORKER_ENDED : WORKER_RUNNING;
@@ -145,6 +144,8 @@ ended(struct workers *all, struct worker *w)
     if (WIFEXITED(status) && (WEXITSTATUS(status) == 0) == !w->error.class)
         return;
     proc_describe(status, how, sizeof how);
+    if (clock_ms() - w->began > LONG_MS)
+        w->restarts = 0;
     if (WIFSIGNALED(status) && !all->stopping && w->restarts++ < RESTARTS_MAX) {
         snprintf(line, sizeof line,
                  "the worker of %s ended with %s; "
@@ -225,6 +226,7 @@ workers_run(struct workers *all, const volatile sig_atomic_t *stop)
 {
     struct pollfd *f = xcalloc(2 * all->n, sizeof *f);
 
+    all->self = proc_self();
     for (size_t i = 0; i < all->n; i++)
         all->w[i].out.max = all->w[i].err.max = LINE_MAX_N;
     do {
@@ -237,4 +239,5 @@ workers_run(struct workers *all, const volatile sig_atomic_t *stop)
         all->tick(all->ctx, all);
     } while (step(all, f));
     free(f);
+    free(all->self);
 }

@@ -19,7 +19,7 @@ struct cloud_disk {
     const char *model; /* the source's controller type */
     int controller;    /* bus number of that controller */
     bool boot;
-    char *path; /* of the replica; set by prepare_disk */
+    char *path; /* of the replica; set by find_disk */
 };
 
 struct cloud_nic {
@@ -50,10 +50,12 @@ struct cloud_ops {
     void *(*open)(const struct config *c, const struct spec *s, struct err *e);
     void (*close)(void *cloud);
     int (*check)(void *cloud, const struct cloud_vm *vm, struct err *e);
-    /* Makes the replica if it is not there, reading as zeroes (*fresh), and
-     * sets d->path.  One of another size is ERR_DAMAGED. */
-    int (*prepare_disk)(void *cloud, const struct cloud_vm *vm,
-                        struct cloud_disk *d, bool *fresh, struct err *e);
+    /* Sets d->path and tells whether the replica is there.  One of another
+     * size is ERR_DAMAGED. */
+    int (*find_disk)(void *cloud, const struct cloud_vm *vm,
+                     struct cloud_disk *d, bool *there, struct err *e);
+    /* Makes it at d->path, where none is, reading as zeroes. */
+    int (*create_disk)(void *cloud, const struct cloud_disk *d, struct err *e);
     /* Tells one replica from another one at the same place. */
     char *(*identity)(void *cloud, const struct cloud_disk *d, struct err *e);
     /* Serves it on the socket file `name` in the directory dir. */

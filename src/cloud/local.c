@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,11 +22,13 @@ local_open(const struct config *c, const struct spec *s, struct err *e)
     struct stat st;
 
     (void)c;
+    errno = 0;
     if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
         err_set(e, ERR_USER,
-                "%s:%d: target.local.path: the directory %s does not exist; "
-                "create it or mount it",
-                s->file, s->target.local.line, path);
+                "%s:%d: target.local.path: %s: %s; name a directory that "
+                "exists",
+                s->file, s->target.local.line, path,
+                strerror(errno ? errno : ENOTDIR));
         return NULL;
     }
     if (access(path, W_OK | X_OK)) {
@@ -99,19 +102,18 @@ local_check(void *cloud, const struct cloud_vm *vm, struct err *e)
 }
 
 static int
-local_prepare_disk(void *cloud, const struct cloud_vm *vm, struct cloud_disk *d,
-                   bool *fresh, struct err *e)
+local_find_disk(void *cloud, const struct cloud_vm *vm, struct cloud_disk *d,
+                bool *there, struct err *e)
 {
     const struct local *l = cloud;
-    enum disk_format format = l->spec->target.local.format;
     uint64_t size;
 
     free(d->path);
     d->path = replica_path(l, vm, d);
-    *fresh = !fs_exists(d->path);
-    if (*fresh)
-        return qemu_create(d->path, format, d->size, e);
-    if (qemu_size(d->path, format, &size, e))
+    *there = fs_exists(d->path);
+    if (!*there)
+        return 0;
+    if (qemu_size(d->path, l->spec->target.local.format, &size, e))
         return -1;
     if (size != d->size)
         return err_set(e, ERR_DAMAGED,
@@ -122,17 +124,30 @@ local_prepare_disk(void *cloud, const struct cloud_vm *vm, struct cloud_disk *d,
     return 0;
 }
 
+static int
+local_create_disk(void *cloud, const struct cloud_disk *d, struct err *e)
+{
+    const struct local *l = cloud;
+
+    return qemu_create(d->path, l->spec->target.local.format, d->size, e);
+}
+
+/* Inode numbers are used again; with the time of birth they are not. */
 static char *
 local_identity(void *cloud, const struct cloud_disk *d, struct err *e)
 {
-    struct stat st;
+    struct statx x;
 
     (void)cloud;
-    if (stat(d->path, &st)) {
+    if (statx(AT_FDCWD, d->path, 0, STATX_INO | STATX_BTIME, &x)) {
         err_errno(e, errno, "looking at the replica %s", d->path);
         return NULL;
     }
-    return xasprintf("file %" PRIu64 " %s", (uint64_t)st.st_ino, d->path);
+    if (!(x.stx_mask & STATX_BTIME))
+        x.stx_btime.tv_sec = x.stx_btime.tv_nsec = 0;
+    return xasprintf("file %" PRIu64 " born %" PRIi64 ".%09u %s",
+                     (uint64_t)x.stx_ino, (int64_t)x.stx_btime.tv_sec,
+                     x.stx_btime.tv_nsec, d->path);
 }
 
 static int
@@ -166,7 +181,8 @@ const struct cloud_ops cloud_local = {
     .open = local_open,
     .close = local_close,
     .check = local_check,
-    .prepare_disk = local_prepare_disk,
+    .find_disk = local_find_disk,
+    .create_disk = local_create_disk,
     .identity = local_identity,
     .serve_disk = local_serve_disk,
     .import = local_import,

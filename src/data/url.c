@@ -48,9 +48,11 @@ url_decode(char *text)
 static int
 bad_host(const char *text, struct err *e)
 {
+    const char *at = strrchr(text, '@'); /* before it may be a password */
+
     return err_set(e, ERR_USER,
                    "'%.80s' is no host; write host, host:port or [v6]:port",
-                   text);
+                   at ? at + 1 : text);
 }
 
 int

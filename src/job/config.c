@@ -1,8 +1,10 @@
 /* config.yaml: every key of vmware-to-cloudstack, and the TLS keys it lacks. */
 #include "job/rows.h"
 #include "base/fs.h"
+#include "base/log.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
 const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
@@ -147,6 +149,17 @@ find_config(void)
                : "config.yaml";
 }
 
+static void
+warn_if_open(const struct config *c)
+{
+    struct stat st;
+
+    if ((c->vcenter.password || c->cloudstack.secret_key) &&
+        !stat(c->file, &st) && (st.st_mode & 077))
+        log_warn("%s holds secrets and others may read it; chmod 600 it",
+                 c->file);
+}
+
 struct config *
 config_read(const char *path, struct err *e)
 {
@@ -157,12 +170,14 @@ config_read(const char *path, struct err *e)
     y = yaml_read(c->file, e);
     if (!y) {
         if (!path && e->class == ERR_NOTFOUND)
-            err_set(e, ERR_USER,
-                    "there is no config.yaml here; name one with --config");
+            err_set(
+                e, ERR_USER,
+                "there is no config.yaml here or in ..; name one with --config");
         return NULL;
     }
     if (keys_load(config_keys, y, c->file, c, e))
         return NULL;
+    warn_if_open(c);
     apply_env(c);
     apply_defaults(c);
     if (c->vcenter.insecure && (c->vcenter.ca_file || c->vcenter.thumbprint)) {

@@ -210,6 +210,8 @@ struct disk_record {
     char *marked_change_id; /* base copy only: the map marks whatever changed
                              * before this */
     char *plan;             /* id of the plan being copied */
+    bool blank; /* the replica was made by us, reading as zeroes, and its map
+                 * knows all that was written since */
     bool base_copied;
     int64_t delta_rounds;
     int64_t round;       /* last round done, 0: base; -1: none */

@@ -71,6 +71,7 @@ static const struct field disk_fields[] = {
     D("bytes_zero_skipped", NUMBER, bytes_zero, true),
     D("speed_mbps", REAL, speed, true),
     D("eta_seconds", NUMBER, eta_seconds, false),
+    D("blank", FLAG, blank, false),
     D("base_copied", FLAG, base_copied, true),
     D("delta_rounds", NUMBER, delta_rounds, true),
     D("round", NUMBER, round, true),

@@ -3,6 +3,8 @@
 #include "main/main.h"
 #include "base/fs.h"
 
+#include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Series of the library that we speak to, newest first. */
@@ -20,11 +22,12 @@ vddk_check(const struct config *c, struct err *e)
                        "%s: migration.vddk_path is missing; unpack VMware's "
                        "VDDK and name its directory",
                        c->file);
+    errno = 0;
     if (stat(dir, &st) || !S_ISDIR(st.st_mode))
         return err_set(e, ERR_USER,
-                       "migration.vddk_path: the directory %s does not exist; "
-                       "unpack VMware's VDDK and name its directory",
-                       dir);
+                       "migration.vddk_path: %s: %s; unpack VMware's VDDK and "
+                       "name its directory",
+                       dir, strerror(errno ? errno : ENOTDIR));
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         for (size_t j = 0; j < sizeof series / sizeof *series; j++) {
             defer_free char *path = xasprintf("%s/%slibvixDiskLib.so.%s", dir,

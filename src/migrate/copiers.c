@@ -18,6 +18,11 @@
 #define TRIES_MAX       6     /* of a disk, without progress in between */
 #define PAUSE_MIN_MS    500
 #define STOP_TIMEOUT_MS 60000 /* to drain, flush and say so */
+#define EXIT_TIMEOUT_MS 60000 /* between its last line and its end */
+/* Without a line it hangs: while it opens the disk and asks what is allocated
+ * it says nothing, after that it does twice a second. */
+#define OPEN_SILENCE_MS (3600 * 1000)
+#define COPY_SILENCE_MS (600 * 1000)
 #define POLL_MS         200
 
 /* The copier's exit codes. */
@@ -31,6 +36,8 @@ struct copier {
     struct cloud_export replica;
     struct proc proc;
     struct str line; /* read so far, without its end */
+    int64_t heard;   /* clock_ms() of its last line */
+    int64_t silence; /* how long it may be silent */
     int64_t again;   /* PAUSING: clock_ms() when to go on */
     int tries;
     int64_t best;                   /* most of `done` seen */
@@ -44,8 +51,9 @@ struct pool {
     struct machine *m;
     struct copier *c;
     size_t n;
-    bool stopping;  /* let the running ones end, start none */
-    struct err why; /* the first error */
+    int64_t stop_at; /* clock_ms() when stopping began */
+    bool stopping;   /* let the running ones end, start none */
+    struct err why;  /* the first error */
 };
 
 static void
@@ -66,7 +74,7 @@ request_text(const struct machine *m, const struct copier *c,
     str_add(q, "v2c-copy 1\n");
     m->o->source->describe(m->o->config, &source, q);
     str_addf(q, "target.uri %s\n", c->replica.uri);
-    str_add(q, "target.zeroed yes\n");
+    str_addf(q, "target.zeroed %s\n", j->d->blank ? "yes" : "no");
     str_addf(q, "target.id %s\n", identity);
     str_addf(q, "disk.id %s\n", *j->d->uuid ? j->d->uuid : j->d->address);
     str_addf(q, "disk.size %" PRId64 "\n", j->d->capacity);
@@ -120,6 +128,8 @@ start(struct machine *m, struct copier *c, struct err *e)
     c->written0 = d->bytes_written;
     c->zero0 = d->bytes_zero;
     c->ms = c->bytes = 0;
+    c->heard = clock_ms();
+    c->silence = OPEN_SILENCE_MS;
     *c->result = '\0';
     identity = m->o->cloud->identity(m->cloud, c->job->replica, e);
     if (!identity)
@@ -151,7 +161,7 @@ take_counters(struct copier *c, const json_t *j)
     d->bytes_zero = c->zero0 + json_num(j, "zero", 0);
     d->round_done = done;
     d->round_total = total;
-    d->progress = total ? (double)done * 100 / (double)total : 100;
+    d->progress = total ? (double)done * 100 / (double)total : 0;
     if (done > c->best) {
         c->best = done;
         c->tries = 0;
@@ -195,8 +205,11 @@ on_line(struct machine *m, struct copier *c, const char *text, size_t n,
 
     if (!j)
         return -1;
-    if (!strcmp(event, "open"))
+    c->heard = clock_ms();
+    if (!strcmp(event, "open")) {
+        c->silence = COPY_SILENCE_MS;
         return on_open(m, c, j, e);
+    }
     if (!strcmp(event, "warn"))
         log_warn("%s", json_str(j, "text", ""));
     else if (!strcmp(event, "progress"))
@@ -320,9 +333,16 @@ ended(struct pool *p, struct copier *c)
     int status = 0;
 
     log_disk(c->job->d->name);
-    proc_wait(&c->proc, -1, &status);
+    if (!proc_wait(&c->proc, EXIT_TIMEOUT_MS, &status)) {
+        log_warn("the copier does not end; killing it");
+        kill(c->proc.pid, SIGKILL);
+        proc_wait(&c->proc, -1, &status);
+    }
     proc_close(&c->proc);
     judge(c, status, &e);
+    /* somebody else stopped it: that is no wish of ours */
+    if (e.class == ERR_STOPPED && !p->stopping)
+        e.class = ERR_NET;
     /* an image that was not closed well is not proof of anything */
     if (cloud_unserve(&c->replica, &closing) && !e.class)
         e = closing;
@@ -331,7 +351,8 @@ ended(struct pool *p, struct copier *c)
     if (!e.class)
         return;
     c->state = FINISHED;
-    if (e.class == ERR_STOPPED && p->stopping)
+    /* stopped as asked, or cut down on the way: no error of the disk's */
+    if (p->stopping && (e.class == ERR_STOPPED || err_retryable(&e)))
         return;
     if (err_retryable(&e) && ++c->tries < TRIES_MAX && !p->stopping) {
         c->state = PAUSING;
@@ -351,7 +372,31 @@ stop_all(struct pool *p)
     for (size_t i = 0; i < p->n && !p->stopping; i++)
         if (p->c[i].state == RUNNING && p->c[i].proc.pid)
             kill(p->c[i].proc.pid, SIGTERM);
+    if (!p->stopping)
+        p->stop_at = clock_ms();
     p->stopping = true;
+}
+
+/* One that hangs, in a library or in a dead file system, is killed; then its
+ * pipe ends, and the map tells how far it was. */
+static void
+kill_hung(struct pool *p)
+{
+    int64_t now = clock_ms();
+
+    for (size_t i = 0; i < p->n; i++) {
+        struct copier *c = &p->c[i];
+
+        if (c->state != RUNNING || !c->proc.pid ||
+            (now - c->heard < c->silence &&
+             !(p->stopping && now - p->stop_at > STOP_TIMEOUT_MS)))
+            continue;
+        log_disk(c->job->d->name);
+        log_warn("the copier hangs; killing it");
+        c->heard = now;
+        kill(c->proc.pid, SIGKILL);
+    }
+    log_disk(NULL);
 }
 
 /* The error is remembered, the copier ended by force: the map holds. */
@@ -404,7 +449,7 @@ summarize(struct machine *m)
         total += m->r->disks.p[i].round_total;
         speed += m->r->disks.p[i].speed;
     }
-    m->r->progress = total ? (double)done * 100 / (double)total : 100;
+    m->r->progress = total ? (double)done * 100 / (double)total : 0;
     m->r->speed = speed;
 }
 
@@ -461,6 +506,7 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
     do {
         if (machine_stopping(m) || p.why.class)
             stop_all(&p);
+        kill_hung(&p);
         start_some(&p);
         summarize(m);
         if (machine_tick(m, &tick) && !p.why.class)

@@ -106,11 +106,12 @@ static int
 same_disk(const struct disk_record *d, const struct vs_disk *s, struct err *e)
 {
     if (!s)
-        return err_set(e, ERR_DAMAGED,
-                       "disk %" PRId64 " (%s) is no longer part of the VM; "
-                       "move its directory below control_dir away to start "
-                       "over",
-                       d->key, d->label);
+        return err_set(
+            e, ERR_DAMAGED,
+            "disk %" PRId64 " (%s) is no longer part of the VM; "
+            "move the VM's directory below control_dir and the replicas away to start "
+            "over",
+            d->key, d->label);
     if ((uint64_t)d->capacity != s->capacity)
         return err_set(e, ERR_DAMAGED,
                        "disk %" PRId64 " (%s) was resized from %" PRId64
@@ -178,7 +179,7 @@ discover_disks(struct machine *m, struct err *e)
             return err_set(e, ERR_DAMAGED,
                            "disk %d (%s) was added to the VM after the "
                            "migration began; move the VM's directory below "
-                           "control_dir away to start over",
+                           "control_dir and its replicas away to start over",
                            m->vm.disks.p[i].key, m->vm.disks.p[i].label);
     return check_spec_disks(m, e);
 }
@@ -207,7 +208,8 @@ target_disk(struct machine *m, bool boot)
     for (size_t i = 0; i < m->found.disks.n; i++) {
         const struct vs_disk *s = &m->found.disks.p[i];
 
-        if ((s->key == m->found.boot_disk_key) != boot)
+        if ((s->key == m->found.boot_disk_key) != boot ||
+            !record_disk(m->r, s->key)) /* added since: the round refuses */
             continue;
         vec_push(&m->target.disks, (struct cloud_disk){
                                        .name = record_disk(m->r, s->key)->name,

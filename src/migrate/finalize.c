@@ -28,8 +28,8 @@ finalize_wanted(struct machine *m, enum finalize *f, struct err *e)
     return 0;
 }
 
-/* The seed's rule: close to finalize_at the rounds come more often, and no
- * wait reaches beyond it. */
+/* vmware-to-cloudstack's rule: close to finalize_at the rounds come more often,
+ * and no wait reaches beyond it. */
 static int64_t
 interval_ms(const struct machine *m)
 {

@@ -179,7 +179,9 @@ leave(struct machine *m, struct err *why)
 
     if (m->vs)
         vs_set_stop(m->vs, NULL);
-    if (m->r && m->vs && *m->r->active_snapshot && round_clean(m, &e))
+    /* also one that was asked for and is not in the record yet */
+    if (m->r && m->vs && m->r->stage >= STEP_enabling_cbt && !m->r->finished &&
+        round_clean(m, &e))
         log_warn("a snapshot of ours is left on the VM: %s; the next run "
                  "removes it",
                  e.msg);

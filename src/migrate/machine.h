@@ -8,7 +8,10 @@
 #include "store/store.h"
 #include "vsphere/vsphere.h"
 
-#define SNAPSHOT_PREFIX "v2c-" /* then kind and the VM's moref */
+/* "v2c-base-MOREF", likewise delta-N, final and stun; with the description
+ * they tell our snapshots from those of others. */
+#define SNAPSHOT_PREFIX      "v2c-"
+#define SNAPSHOT_DESCRIPTION "made by v2c for a migration; removed by itself"
 
 struct machine {
     const struct migrate_opts *o;
@@ -27,7 +30,6 @@ struct machine {
     int64_t reported, saved; /* clock_ms() of the last ones */
     int64_t kept_alive;
     bool extra_round_done; /* the delta that FINALIZE asks for */
-    bool final_begun;      /* the last round was begun by this process */
 };
 
 /* A step: may be run again after a crash at any point of it. */
@@ -59,8 +61,10 @@ int discover_target(struct machine *m, struct err *e);
 int round_begin(struct machine *m, struct err *e);
 int round_copy(struct machine *m, struct err *e);
 int round_end(struct machine *m, struct err *e);
-/* Removes whatever snapshots of ours are on the VM. */
+/* Removes all snapshots of ours from the VM. */
 int round_clean(struct machine *m, struct err *e);
+/* Those alone that the record does not know of: left by a crash. */
+int round_clean_stale(struct machine *m, struct err *e);
 
 /* plan.c: what of one disk a round has to copy. */
 struct plan {

@@ -38,34 +38,72 @@ snapshot_name(const struct machine *m)
                      r->vm_moref);
 }
 
+/* The moref at the end of "KIND-MOREF", or NULL for another kind. */
+static const char *
+after_kind(const char *s)
+{
+    static const char *const kinds[] = { "base-", "final-", "stun-" };
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (str_starts(s, kinds[i]))
+            return s + strlen(kinds[i]);
+    if (!str_starts(s, "delta-"))
+        return NULL;
+    s += strlen("delta-");
+    s += strspn(s, "0123456789");
+    return *s == '-' ? s + 1 : NULL;
+}
+
+/* By name and description, never by id: an id may be another's by now. */
 static bool
 is_ours(const struct machine *m, const struct vs_snapshot *s)
 {
-    defer_free char *tail = xasprintf("-%s", m->r->vm_moref);
+    const char *moref = str_starts(s->name, SNAPSHOT_PREFIX)
+                            ? after_kind(s->name + strlen(SNAPSHOT_PREFIX))
+                            : NULL;
 
-    return str_starts(s->name, SNAPSHOT_PREFIX) && str_ends(s->name, tail);
+    return moref && !strcmp(moref, m->r->vm_moref) &&
+           !strcmp(s->description, SNAPSHOT_DESCRIPTION);
 }
 
 static bool
 is_active(const struct machine *m, const struct vs_snapshot *s)
 {
-    return !strcmp(s->id, m->r->active_snapshot);
+    return is_ours(m, s) && !strcmp(s->id, m->r->active_snapshot);
 }
 
-int
-round_clean(struct machine *m, struct err *e)
+static int
+clean(struct machine *m, bool stale_only, struct err *e)
 {
     if (machine_look(m, e))
         return -1;
     for (size_t i = 0; i < m->vm.snapshots.n; i++) {
         const struct vs_snapshot *s = &m->vm.snapshots.p[i];
 
-        if (!is_ours(m, s) && !is_active(m, s))
+        if (!is_ours(m, s) || (stale_only && is_active(m, s)))
             continue;
         log_info("removing the snapshot %s (%s)", s->name, s->id);
         if (vs_snapshot_remove(m->vs, m->moref, s->id, e))
             return err_wrap(e, "removing the snapshot %s", s->name);
     }
+    /* A removal that a kill cut off may have left it: a snapshot taken before
+     * it is over can read wrong data. */
+    return m->vm.consolidation_needed ? vs_consolidate(m->vs, m->moref, e) : 0;
+}
+
+int
+round_clean_stale(struct machine *m, struct err *e)
+{
+    return clean(m, true, e);
+}
+
+int
+round_clean(struct machine *m, struct err *e)
+{
+    if (clean(m, false, e))
+        return -1;
+    if (!*m->r->active_snapshot)
+        return 0;
     record_set(&m->r->active_snapshot, "");
     return machine_save(m, e);
 }
@@ -74,9 +112,7 @@ static int
 create(struct machine *m, const char *name, bool quiesce, char *id,
        struct err *e)
 {
-    return vs_snapshot_create(m->vs, m->moref, name,
-                              "made by v2c for a migration; it is removed by "
-                              "itself",
+    return vs_snapshot_create(m->vs, m->moref, name, SNAPSHOT_DESCRIPTION,
                               quiesce, id, e);
 }
 
@@ -219,7 +255,8 @@ round_copy(struct machine *m, struct err *e)
         log_disk(NULL);
         vec_push(&jobs, job);
     }
-    return copiers_run(m, &jobs, e);
+    /* from here on the replicas are written to: say so first */
+    return machine_save(m, e) ? -1 : copiers_run(m, &jobs, e);
 }
 
 int

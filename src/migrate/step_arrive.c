@@ -59,8 +59,9 @@ same_vm(const struct machine *m, struct err *e)
 {
     const struct record *r = m->r;
 
+    /* a VM may have been renamed; its moref and uuid stay */
     if (*r->vm_name &&
-        (strcmp(r->vm_name, m->vm.name) || strcmp(r->vm_moref, m->moref) ||
+        (strcmp(r->vm_moref, m->moref) ||
          (*r->instance_uuid && strcmp(r->instance_uuid, m->vm.instance_uuid))))
         return err_set(e, ERR_USER,
                        "%s holds the migration of another VM, %s (%s); move "
@@ -81,17 +82,42 @@ keep_spec(const struct machine *m, struct err *e)
     return store_replace(m->store, "spec.latest.yaml", spec, e);
 }
 
+/* The name under which the migration of this VM began: one that is renamed
+ * keeps its directory, and with it its lock and its replicas. */
+static char *
+first_name(const struct machine *m, struct err *e)
+{
+    defer(founds_fini) struct founds f = { 0 };
+
+    if (store_find(m->o->config->migration.control_dir, NULL, m->moref, &f, e))
+        return NULL;
+    for (size_t i = 0; i < f.n; i++)
+        if (*f.p[i].record->instance_uuid &&
+            !strcmp(f.p[i].record->instance_uuid, m->vm.instance_uuid))
+            return xstrdup(f.p[i].record->vm_name);
+    return xstrdup(m->vm.name);
+}
+
 static int
 open_record(struct machine *m, struct err *e)
 {
     const struct config *c = m->o->config;
-    defer_free char *log = NULL;
+    defer_free char *log = NULL, *name = first_name(m, e);
 
-    m->store = store_open(c->migration.control_dir, m->vm.name, m->moref, e);
+    if (!name)
+        return -1;
+    m->store = store_open(c->migration.control_dir, name, m->moref, e);
     if (!m->store)
         return -1;
     m->r = store_load(m->store, e);
-    if (!m->r || same_vm(m, e) || keep_spec(m, e))
+    if (!m->r)
+        return -1;
+    if (same_vm(m, e)) { /* somebody else's record: hands off */
+        record_free(m->r);
+        m->r = NULL;
+        return -1;
+    }
+    if (keep_spec(m, e))
         return -1;
     log = store_path(m->store, "migration.log");
     return log_open(log, e);
@@ -137,27 +163,27 @@ int
 step_discovering_vmware_disks(struct machine *m, enum step *next, struct err *e)
 {
     (void)next;
-    if (discover_disks(m, e))
-        return -1;
-    if (discover_target(m, e))
+    if (discover_disks(m, e) || discover_target(m, e) ||
+        round_clean_stale(m, e))
         return -1;
     record_set(&m->r->last_error, "");
     return machine_save(m, e);
 }
 
-/* Without its map a replica proves nothing: it is copied whole again. */
+/* Without its map a replica proves nothing: it is copied whole again, and
+ * what it holds is not taken for zeroes. */
 static int
 start_over(struct machine *m, struct disk_record *d, const char *why,
            struct err *e)
 {
     defer_free char *map = plan_map_path(m, d);
 
-    if (d->base_copied || *d->marked_change_id) {
+    if (*d->target) {
         log_warn("%s; copying the disk from the beginning", why);
         machine_event(m, "start_over",
                       json_pack("{s:s, s:s}", "disk", d->name, "why", why));
     }
-    d->base_copied = false;
+    d->blank = d->base_copied = false;
     d->round = -1;
     record_set(&d->change_id, "");
     record_set(&d->marked_change_id, "");
@@ -165,38 +191,62 @@ start_over(struct machine *m, struct disk_record *d, const char *why,
     if (m->resume > STEP_creating_base_snapshot)
         m->resume = STEP_creating_base_snapshot;
     m->r->final_round = false;
-    return fs_remove(map, e);
+    return machine_save(m, e) || fs_remove(map, e) ? -1 : 0;
+}
+
+/* The record and the map know of no replica before there is one. */
+static int
+create_replica(struct machine *m, struct disk_record *d,
+               const struct cloud_disk *t, struct err *e)
+{
+    if (start_over(m, d, "the replica was not there", e))
+        return -1;
+    record_set(&d->target, t->path);
+    d->blank = true;
+    return machine_save(m, e) || m->o->cloud->create_disk(m->cloud, t, e) ? -1
+                                                                          : 0;
+}
+
+/* Is it the one that we made, with the map that belongs to it? */
+static int
+check_replica(struct machine *m, struct disk_record *d,
+              const struct cloud_disk *t, struct err *e)
+{
+    bool written = d->base_copied || *d->marked_change_id || *d->plan;
+    defer_free char *map = plan_map_path(m, d);
+    defer_free char *identity = NULL;
+    struct map_summary s;
+
+    if (strcmp(d->target, t->path))
+        return err_set(e, ERR_USER,
+                       "there is a replica %s, but it is not known to this "
+                       "migration; move it away",
+                       t->path);
+    if (!written && !fs_exists(map))
+        return 0;
+    identity = m->o->cloud->identity(m->cloud, t, e);
+    if (!identity)
+        return -1;
+    if (map_summary(map, &s, e)) {
+        if (e->class != ERR_NOTFOUND && e->class != ERR_DAMAGED)
+            return -1;
+        return start_over(m, d, e->msg, e);
+    }
+    if (strcmp(s.head.target_id, identity))
+        return start_over(m, d, "the replica is not the one that was copied to",
+                          e);
+    return 0;
 }
 
 static int
 prepare_disk(struct machine *m, struct cloud_disk *t, struct err *e)
 {
     struct disk_record *d = record_disk(m->r, t->key);
-    defer_free char *map = plan_map_path(m, d), *identity = NULL;
-    struct map_summary s;
-    bool fresh;
+    bool there;
 
-    if (m->o->cloud->prepare_disk(m->cloud, &m->target, t, &fresh, e))
+    if (m->o->cloud->find_disk(m->cloud, &m->target, t, &there, e))
         return -1;
-    record_set(&d->target, t->path);
-    if (fresh)
-        return start_over(m, d, "the replica was not there", e);
-    if (!d->base_copied && !*d->marked_change_id && !fs_exists(map))
-        return 0;
-    identity = m->o->cloud->identity(m->cloud, t, e);
-    if (!identity)
-        return -1;
-    if (map_summary(map, &s, e)) {
-        if (e->class == ERR_IO || e->class == ERR_BUSY)
-            return -1;
-        return start_over(m, d, e->msg, e);
-    }
-    if (strcmp(s.head.target_id, identity))
-        return start_over(m, d,
-                          "the replica is not the one that was copied "
-                          "to",
-                          e);
-    return 0;
+    return there ? check_replica(m, d, t, e) : create_replica(m, d, t, e);
 }
 
 int

@@ -20,8 +20,7 @@ stun(struct machine *m, struct err *e)
         xasprintf(SNAPSHOT_PREFIX "stun-%s", m->r->vm_moref);
     char id[VS_ID_MAX];
 
-    if (vs_snapshot_create(m->vs, m->moref, name,
-                           "made by v2c to start changed block tracking", false,
+    if (vs_snapshot_create(m->vs, m->moref, name, SNAPSHOT_DESCRIPTION, false,
                            id, e) ||
         vs_snapshot_remove(m->vs, m->moref, id, e))
         return err_wrap(e, "starting changed block tracking");

@@ -43,6 +43,16 @@ ask_operator(struct machine *m, const char *why, enum step *next, struct err *e)
     return machine_save(m, e);
 }
 
+/* Markers from before nobody asked. */
+static int
+forget_wishes(struct machine *m, struct err *e)
+{
+    return store_unmark(m->store, MARK_SHUTDOWN_FORCE, e) ||
+                   store_unmark(m->store, MARK_SHUTDOWN_MANUAL, e)
+               ? -1
+               : 0;
+}
+
 static int
 shut_guest_down(struct machine *m, enum step *next, struct err *e)
 {
@@ -71,7 +81,7 @@ step_shutting_down(struct machine *m, enum step *next, struct err *e)
 
     if (off < 0)
         return -1;
-    if (phase(m, "shutdown", e))
+    if (phase(m, "shutdown", e) || forget_wishes(m, e))
         return -1;
     if (off)
         return 0;
@@ -94,8 +104,10 @@ step_awaiting_shutdown_action(struct machine *m, enum step *next, struct err *e)
     (void)next;
     while (!off) {
         if (store_marked(m->store, MARK_SHUTDOWN_FORCE)) {
-            if (vs_power_off(m->vs, m->moref, e) ||
-                store_unmark(m->store, MARK_SHUTDOWN_FORCE, e))
+            /* a wish that is lost is asked for again; one that stays would
+             * power the VM off another time */
+            if (store_unmark(m->store, MARK_SHUTDOWN_FORCE, e) ||
+                vs_power_off(m->vs, m->moref, e))
                 return -1;
             machine_event(m, "powered_off", NULL);
         }
@@ -107,7 +119,7 @@ step_awaiting_shutdown_action(struct machine *m, enum step *next, struct err *e)
     }
     m->r->shutdown_required = false;
     record_set(&m->r->shutdown_reason, "");
-    return machine_save(m, e);
+    return forget_wishes(m, e) ? -1 : machine_save(m, e);
 }
 
 static int
@@ -120,33 +132,34 @@ settle(struct machine *m, struct err *e)
     return machine_pause(m, seconds > 0 ? seconds * 1000 : SETTLE_MS, e);
 }
 
-/* The last round leaves its snapshot to `done`: removing it can wait until
- * the target is up. */
-int
-step_final_sync(struct machine *m, enum step *next, struct err *e)
+static int
+still_off(struct machine *m, struct err *e)
 {
     int off = is_off(m, e);
 
-    (void)next;
     if (off < 0)
         return -1;
-    if (!off)
-        return err_set(e, ERR_BUSY,
-                       "the VM is running again; shut it down, the changes "
-                       "it makes now must be copied first");
-    if (!m->final_begun) {
-        /* Never with a snapshot from before: a round that was cut off is of a
-         * running VM, and after a restart nobody knows whether the VM ran in
-         * between.  A new number, so that no disk counts as done. */
-        if (settle(m, e) || round_clean(m, e))
-            return -1;
-        m->r->round++;
-        m->r->final_round = m->final_begun = true;
-    }
-    if (phase(m, "final_snapshot", e) || round_begin(m, e) ||
+    return off ? 0
+               : err_set(e, ERR_BUSY,
+                         "the VM is running again; shut it down, the changes "
+                         "it makes now must be copied first");
+}
+
+/* Each entry has a round and a snapshot of its own: what was cut off is of a
+ * running VM, or of a moment after which the VM may have run again.  The
+ * snapshot is left to `done`: removing it can wait until the target is up. */
+int
+step_final_sync(struct machine *m, enum step *next, struct err *e)
+{
+    (void)next;
+    if (still_off(m, e) || settle(m, e) || round_clean(m, e))
+        return -1;
+    m->r->round++;
+    m->r->final_round = true;
+    if (phase(m, "final_snapshot", e) || round_begin(m, e) || still_off(m, e) ||
         phase(m, "final_copy", e) || round_copy(m, e))
         return -1;
-    return 0;
+    return still_off(m, e);
 }
 
 /* Each block of each replica, by its map: nothing unproven is imported. */
@@ -173,7 +186,14 @@ step_import_root_disk(struct machine *m, enum step *next, struct err *e)
 {
     defer_free char *result = NULL;
 
-    (void)next;
+    int off = is_off(m, e);
+
+    if (off < 0)
+        return -1;
+    if (!off) { /* what was copied is no longer the last */
+        *next = STEP_final_sync;
+        return 0;
+    }
     if (phase(m, "import", e) || prove_all(m, e) ||
         m->o->cloud->import(m->cloud, &m->target, &result, e))
         return -1;
@@ -233,7 +253,7 @@ step_done(struct machine *m, enum step *next, struct err *e)
     machine_event(
         m, "done",
         json_pack("{s:I}", "downtime_ms", (json_int_t)record_downtime(m->r)));
-    log_info("done: %s, down for %.1f s", m->r->result,
+    log_info("%s is made; the source was down for %.1f s", m->r->result,
              (double)record_downtime(m->r) / 1000);
     return machine_save(m, e);
 }

@@ -2,6 +2,7 @@
 #include "store/store.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/log.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,7 +39,9 @@ store_open(const char *control_dir, const char *vm_name, const char *moref,
     s->lock = s->events = -1;
     s->dir = xasprintf("%s/%s", control_dir, name);
     if (fs_mkdirs(s->dir, 0700, e)) {
-        err_wrap(e, "control directory");
+        err_wrap(
+            e,
+            "migration.control_dir (run as root, or set it to a directory of yours)");
         return NULL;
     }
     lock = store_path(s, LOCK);
@@ -213,21 +216,23 @@ store_find(const char *control_dir, const char *vm_name, const char *moref,
 {
     DIR *d = opendir(control_dir);
     struct dirent *entry;
-    int rc = 0;
 
     if (!d)
         return errno == ENOENT ? 0
                                : err_errno(e, errno, "reading %s", control_dir);
-    while (!rc && (entry = readdir(d))) {
+    while ((entry = readdir(d))) {
         defer_free char *dir = xasprintf("%s/%s", control_dir, entry->d_name);
 
-        if (entry->d_name[0] != '.')
-            rc = look_into(dir, vm_name, moref, out, e);
+        if (entry->d_name[0] == '.' || !look_into(dir, vm_name, moref, out, e))
+            continue;
+        /* one broken record must not hide a thousand others */
+        log_warn("%s", e->msg);
+        err_clear(e);
     }
     closedir(d);
-    if (!rc && out->n)
+    if (out->n)
         qsort(out->p, out->n, sizeof *out->p, by_name);
-    return rc;
+    return 0;
 }
 
 void

@@ -47,7 +47,8 @@ struct found {
     bool running; /* somebody holds the lock */
 };
 struct founds VEC(struct found);
-/* name or moref NULL: any.  No control_dir at all is an empty list. */
+/* name or moref NULL: any.  No control_dir at all is an empty list.  A record
+ * that cannot be read is logged and left out. */
 int store_find(const char *control_dir, const char *vm_name, const char *moref,
                struct founds *out, struct err *e);
 void founds_fini(struct founds *f);

@@ -58,10 +58,18 @@ vs_snapshot_create(struct vs *vs, const char *vm, const char *name,
                    const char *description, bool quiesce, char snap[VS_ID_MAX],
                    struct err *e)
 {
-    return run_patiently(
+    const volatile sig_atomic_t *stop = vs->stop;
+    int rc;
+
+    /* One that was begun is waited for: nobody could remove it before it is
+     * there, and who is asked to stop wants none left. */
+    vs->stop = NULL;
+    rc = run_patiently(
         vs, VIM_SNAPSHOT_CREATE, vm,
         ARGS(name, description, "false", quiesce ? "true" : "false"), snap,
         is_task_in_progress, e);
+    vs->stop = stop;
+    return rc;
 }
 
 static int
@@ -95,8 +103,8 @@ await_not_needed(struct vs *vs, const char *vm, bool *needed, struct err *e)
     return 0;
 }
 
-static int
-consolidate(struct vs *vs, const char *vm, struct err *e)
+int
+vs_consolidate(struct vs *vs, const char *vm, struct err *e)
 {
     bool needed;
 
@@ -129,7 +137,7 @@ vs_snapshot_remove(struct vs *vs, const char *vm, const char *snap,
             return err_wrap(e, "removing snapshot %s of %s", snap, vm);
         err_clear(e);
     }
-    if (consolidate(vs, vm, e))
+    if (vs_consolidate(vs, vm, e))
         return err_wrap(e, "removing snapshot %s of %s", snap, vm);
     return 0;
 }

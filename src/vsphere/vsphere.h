@@ -136,7 +136,8 @@ int vs_get_power(struct vs *vs, const char *vm, char power[16],
 /* snapshot.c ---------------------------------------------------------- */
 
 int vs_enable_cbt(struct vs *vs, const char *vm, struct err *e);
-/* memory=false.  Tries a few times while another task holds the VM. */
+/* memory=false.  Tries a few times while another task holds the VM.  Waits for
+ * its end even when asked to stop. */
 int vs_snapshot_create(struct vs *vs, const char *vm, const char *name,
                        const char *description, bool quiesce,
                        char snap[VS_ID_MAX], struct err *e);
@@ -144,6 +145,8 @@ int vs_snapshot_create(struct vs *vs, const char *vm, const char *name,
  * been false for two seconds.  A snapshot that is gone already is success. */
 int vs_snapshot_remove(struct vs *vs, const char *vm, const char *snap,
                        struct err *e);
+/* Returns when consolidationNeeded is false, asking for it if need be. */
+int vs_consolidate(struct vs *vs, const char *vm, struct err *e);
 /* The disks as frozen by the snapshot: path to read, size, changeId. */
 int vs_snapshot_disks(struct vs *vs, const char *snap, struct vs_disks *out,
                       struct err *e);

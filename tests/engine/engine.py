@@ -44,6 +44,7 @@ class Engine:
         # JSON is YAML
         path.write_text(json.dumps({"vcenter": self.vcenter,
                                     "migration": self.migration}))
+        path.chmod(0o600)
         return path
 
     def spec(self, *names, local=None, **migration):

@@ -76,30 +76,35 @@ static void
 replica_is_made_once(void **state)
 {
     struct cloud_vm vm = some_vm();
+    struct cloud_disk *d = &vm.disks.p[1];
     struct spec s = { 0 };
     void *cloud = open_local(&s);
     struct err e = ERR_INIT;
-    char *first, *again;
-    bool fresh;
+    char *first, *again, *other;
+    bool there;
 
     (void)state;
-    assert_int_equal(
-        cloud_local.prepare_disk(cloud, &vm, &vm.disks.p[1], &fresh, &e), 0);
-    assert_true(fresh);
-    assert_non_null(strstr(vm.disks.p[1].path, "_vm-7_diskscsi1_0.qcow2"));
-    first = cloud_local.identity(cloud, &vm.disks.p[1], &e);
-    assert_int_equal(
-        cloud_local.prepare_disk(cloud, &vm, &vm.disks.p[1], &fresh, &e), 0);
-    assert_false(fresh);
-    again = cloud_local.identity(cloud, &vm.disks.p[1], &e);
+    assert_int_equal(cloud_local.find_disk(cloud, &vm, d, &there, &e), 0);
+    assert_false(there);
+    assert_non_null(strstr(d->path, "_vm-7_diskscsi1_0.qcow2"));
+    assert_int_equal(cloud_local.create_disk(cloud, d, &e), 0);
+    first = cloud_local.identity(cloud, d, &e);
+    assert_int_equal(cloud_local.find_disk(cloud, &vm, d, &there, &e), 0);
+    assert_true(there);
+    again = cloud_local.identity(cloud, d, &e);
     assert_string_equal(first, again);
+    /* another one at its place, maybe with the same inode, is another one */
+    assert_int_equal(unlink(d->path), 0);
+    assert_int_equal(cloud_local.create_disk(cloud, d, &e), 0);
+    other = cloud_local.identity(cloud, d, &e);
+    assert_string_not_equal(first, other);
     /* one of another size is not ours to write to */
-    vm.disks.p[1].size = MIB;
-    assert_int_equal(
-        cloud_local.prepare_disk(cloud, &vm, &vm.disks.p[1], &fresh, &e), -1);
+    d->size = MIB;
+    assert_int_equal(cloud_local.find_disk(cloud, &vm, d, &there, &e), -1);
     assert_int_equal(e.class, ERR_DAMAGED);
     free(first);
     free(again);
+    free(other);
     vm_fini(&vm);
     cloud_local.close(cloud);
 }
@@ -112,11 +117,12 @@ replica_is_served_to_one(void **state)
     void *cloud = open_local(&s);
     struct err e = ERR_INIT;
     struct cloud_export x;
-    bool fresh;
+    bool there;
 
     (void)state;
     assert_int_equal(
-        cloud_local.prepare_disk(cloud, &vm, &vm.disks.p[0], &fresh, &e), 0);
+        cloud_local.find_disk(cloud, &vm, &vm.disks.p[0], &there, &e), 0);
+    assert_int_equal(cloud_local.create_disk(cloud, &vm.disks.p[0], &e), 0);
     assert_int_equal(
         cloud_local.serve_disk(cloud, &vm.disks.p[0], dir, "a.sock", &x, &e),
         0);
@@ -165,7 +171,7 @@ missing_directory_is_refused(void **state)
     s.target.local.path = "/nonexistent/x";
     assert_null(cloud_local.open(NULL, &s, &e));
     assert_int_equal(e.class, ERR_USER);
-    assert_non_null(strstr(e.msg, "/nonexistent/x does not exist"));
+    assert_non_null(strstr(e.msg, "/nonexistent/x: No such file"));
 }
 
 static void

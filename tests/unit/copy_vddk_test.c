@@ -460,6 +460,6 @@ main(int argc, char **argv)
         return 2;
     }
     copier = argv[1];
-    library = argv[2];
+    library = realpath(argv[2], NULL);
     return cmocka_run_group_tests(tests, start_lab, stop_lab);
 }
