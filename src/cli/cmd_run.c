@@ -9,7 +9,7 @@ struct args {
     struct texts specs;
     const char *config;
     int64_t readers, parallel_vms, parallel_disks;
-    bool run_virt_v2v, override_run_virt_v2v;
+    bool run_virt_v2v, override_run_virt_v2v, debug;
 };
 
 static const struct opt opts[] = {
@@ -28,6 +28,8 @@ static const struct opt opts[] = {
     { "override-run-virt-v2v", OPT_FLAG,
       offsetof(struct args, override_run_virt_v2v), NULL,
       "accepted; likewise" },
+    { "debug", OPT_FLAG, offsetof(struct args, debug), NULL,
+      "more lines in the log" },
     { NULL },
 };
 
@@ -118,8 +120,12 @@ run_all(const struct args *a, const struct config *c, const struct specs *s)
 {
     defer_free char *readers = xasprintf("%" PRId64, a->readers);
     defer_free char *disks = xasprintf("%" PRId64, a->parallel_disks);
-    const char *const extra[] = { "--readers", readers, "--parallel-disks",
-                                  disks, NULL };
+    const char *const extra[] = { "--readers",
+                                  readers,
+                                  "--parallel-disks",
+                                  disks,
+                                  a->debug ? "--debug" : NULL,
+                                  NULL };
     bool terminal = isatty(STDERR_FILENO);
     struct workers all = {
         .w = make_workers(s),

@@ -55,13 +55,14 @@ status(const struct picked *p)
     defer_free char *file = f ? xasprintf("%s/state.json", f->dir) : NULL;
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:s?, s:s?}", "vm_name",
+        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?}", "vm_name",
         p->vm, "vm_moref", f ? f->record->vm_moref : NULL, "current_stage",
         f ? steps[f->record->stage].name : "not_started", "next_stage",
         f ? next_stage(f->record, soon) : steps[STEP_connecting_vcenter].name,
         "finalize_requested", soon, "finalize_now_requested", now, "progress",
         f ? f->record->progress : 0.0, "running", f ? f->running : false,
-        "control_dir", f ? f->dir : NULL, "state_file", file);
+        "source_down", f && steps[f->record->stage].down, "control_dir",
+        f ? f->dir : NULL, "state_file", file);
 }
 
 static void

@@ -176,7 +176,7 @@ void specs_fini(struct specs *s);
 /* steps.c --------------------------------------------------------------- */
 
 enum step {
-#define STEP(name, text, next, repeat, down) STEP_##name,
+#define STEP(name, text, next, down) STEP_##name,
 #include "job/steps.def"
 #undef STEP
     STEP_COUNT
@@ -186,8 +186,7 @@ struct step_info {
     const char *name;
     const char *text;
     enum step next;
-    bool repeat; /* may be left and entered again without harm */
-    bool down;   /* the source VM is down during it */
+    bool down; /* the source VM is down during it */
 };
 
 extern const struct step_info steps[STEP_COUNT];

@@ -4,8 +4,8 @@
 #include <string.h>
 
 const struct step_info steps[STEP_COUNT] = {
-#define STEP(name, text, next, repeat, down) \
-    [STEP_##name] = { #name, text, STEP_##next, repeat, down },
+#define STEP(name, text, next, down) \
+    [STEP_##name] = { #name, text, STEP_##next, down },
 #include "job/steps.def"
 #undef STEP
 };

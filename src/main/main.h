@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 #include "migrate/migrate.h"
 
-extern const struct source_ops source_vddk;
+extern const struct reader_ops reader_vddk;
 extern const struct command cmd_worker;
 
 #endif

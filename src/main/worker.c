@@ -16,6 +16,7 @@ struct args {
     struct texts specs;
     const char *config;
     int64_t index, readers, parallel_disks;
+    bool debug;
 };
 
 static const struct opt opts[] = {
@@ -29,6 +30,8 @@ static const struct opt opts[] = {
       "disks at a time", 64 },
     { "readers", OPT_INT, offsetof(struct args, readers), "N",
       "reads in flight per disk", 64 },
+    { "debug", OPT_FLAG, offsetof(struct args, debug), NULL,
+      "more lines in the log" },
     { NULL },
 };
 
@@ -114,7 +117,7 @@ migrate(const struct args *a, const struct config *c, struct spec *s,
     struct migrate_opts o = {
         .config = c,
         .spec = s,
-        .source = &source_vddk,
+        .source = &reader_vddk,
         .cloud = choose_cloud(s, e),
         .copier = copier,
         .stop = &stop,
@@ -162,6 +165,8 @@ run(int argc, char **argv)
 
     if (rc == CLI_OK) {
         settle_in();
+        if (a.debug)
+            log_set_level(LOG_DEBUG);
         if (work(&a, &e)) {
             tell(json_pack("{s:s, s:s, s:s}", "event", "end", "class",
                            err_class_name(e.class), "error", e.msg));

@@ -13,7 +13,7 @@
 #define PAUSE_MAX_MS 30000
 
 static step_fn *const functions[STEP_COUNT] = {
-#define STEP(name, text, next, repeat, down) [STEP_##name] = step_##name,
+#define STEP(name, text, next, down) [STEP_##name] = step_##name,
 #include "job/steps.def"
 #undef STEP
 };

@@ -34,7 +34,7 @@ struct machine {
 
 /* A step: may be run again after a crash at any point of it. */
 typedef int step_fn(struct machine *m, enum step *next, struct err *e);
-#define STEP(name, text, next, repeat, down) step_fn step_##name;
+#define STEP(name, text, next, down) step_fn step_##name;
 #include "job/steps.def"
 #undef STEP
 
@@ -67,15 +67,16 @@ int round_clean(struct machine *m, struct err *e);
 int round_clean_stale(struct machine *m, struct err *e);
 
 /* plan.c: what of one disk a round has to copy. */
-struct plan {
+struct round_plan {
     const char *mode; /* of the copier: allocated, list, compare */
     bool uncopied;    /* and all that was never copied */
     char *id;
     struct extents areas; /* mode list */
 };
-int plan_make(struct machine *m, struct disk_record *d,
-              const struct vs_disk *frozen, struct plan *p, struct err *e);
-void plan_fini(struct plan *p);
+int round_plan_make(struct machine *m, struct disk_record *d,
+                    const struct vs_disk *frozen, struct round_plan *p,
+                    struct err *e);
+void round_plan_fini(struct round_plan *p);
 char *plan_map_path(const struct machine *m, const struct disk_record *d);
 
 /* copiers.c: runs one copier a disk, several at a time. */
@@ -83,7 +84,7 @@ struct copy_job {
     struct disk_record *d;
     struct cloud_disk *replica;
     const struct vs_disk *frozen;
-    struct plan plan;
+    struct round_plan plan;
 };
 struct copy_jobs VEC(struct copy_job);
 int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);

@@ -17,7 +17,7 @@ struct source_disk {
 };
 
 /* The way to read disks; its maker is named in main alone. */
-struct source_ops {
+struct reader_ops {
     const char *name;
     /* Is everything there that reading needs?  Touches nothing. */
     int (*check)(const struct config *c, struct err *e);
@@ -31,7 +31,7 @@ struct source_ops {
 struct migrate_opts {
     const struct config *config;
     const struct spec *spec;
-    const struct source_ops *source;
+    const struct reader_ops *source;
     const struct cloud_ops *cloud;
     const char *copier;                /* path of v2c-copy */
     const volatile sig_atomic_t *stop; /* non-zero: stop cleanly */

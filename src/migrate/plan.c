@@ -26,8 +26,8 @@ add_area(void *ctx, uint64_t start, uint64_t length)
 
 static int
 changed_since(struct machine *m, const struct disk_record *d,
-              const struct vs_disk *f, const char *change_id, struct plan *p,
-              struct err *e)
+              const struct vs_disk *f, const char *change_id,
+              struct round_plan *p, struct err *e)
 {
     if (!vs_same_epoch(change_id, f->change_id))
         return err_set(e, ERR_DAMAGED,
@@ -52,7 +52,7 @@ is_doubt(const struct err *e)
 
 static int
 plan_changes(struct machine *m, struct disk_record *d, const struct vs_disk *f,
-             const char *change_id, struct plan *p, struct err *e)
+             const char *change_id, struct round_plan *p, struct err *e)
 {
     p->mode = "list";
     if (!changed_since(m, d, f, change_id, p, e))
@@ -70,8 +70,8 @@ plan_changes(struct machine *m, struct disk_record *d, const struct vs_disk *f,
 }
 
 int
-plan_make(struct machine *m, struct disk_record *d, const struct vs_disk *f,
-          struct plan *p, struct err *e)
+round_plan_make(struct machine *m, struct disk_record *d,
+                const struct vs_disk *f, struct round_plan *p, struct err *e)
 {
     const char *from = d->base_copied ? d->change_id : d->marked_change_id;
     const char *kind = d->base_copied ? "delta" : "base";
@@ -102,7 +102,7 @@ plan_make(struct machine *m, struct disk_record *d, const struct vs_disk *f,
 }
 
 void
-plan_fini(struct plan *p)
+round_plan_fini(struct round_plan *p)
 {
     free(p->id);
     extents_fini(&p->areas);

@@ -233,7 +233,7 @@ static void
 jobs_fini(struct copy_jobs *jobs)
 {
     for (size_t i = 0; i < jobs->n; i++)
-        plan_fini(&jobs->p[i].plan);
+        round_plan_fini(&jobs->p[i].plan);
     vec_fini(jobs);
 }
 
@@ -250,7 +250,7 @@ round_copy(struct machine *m, struct err *e)
         if (job.d->round >= m->r->round)
             continue; /* done before a restart */
         log_disk(job.d->name);
-        if (plan_make(m, job.d, job.frozen, &job.plan, e))
+        if (round_plan_make(m, job.d, job.frozen, &job.plan, e))
             return err_wrap(e, "disk %s", job.d->name);
         log_disk(NULL);
         vec_push(&jobs, job);

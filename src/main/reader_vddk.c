@@ -65,7 +65,7 @@ vddk_describe(const struct config *c, const struct source_disk *d,
     str_addf(q, "source.path %s\n", d->path);
 }
 
-const struct source_ops source_vddk = {
+const struct reader_ops reader_vddk = {
     .name = "vddk",
     .check = vddk_check,
     .environment = vddk_environment,

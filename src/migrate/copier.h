@@ -1,0 +1,35 @@
+/* One copier: a disk's program, its replica's server, what it tells. */
+#ifndef MIGRATE_COPIER_H
+#define MIGRATE_COPIER_H
+
+#include "migrate/machine.h"
+
+enum copier_state { WAITING, RUNNING, PAUSING, FINISHED };
+
+struct copier {
+    struct copy_job *job;
+    enum copier_state state;
+    struct cloud_export replica;
+    struct proc proc;
+    struct str line; /* read so far, without its end */
+    int64_t heard;   /* clock_ms() of its last line */
+    int64_t silence; /* how long it may be silent */
+    int64_t again;   /* PAUSING: clock_ms() when to go on */
+    int tries;
+    int64_t best;                   /* most of `done` seen */
+    int64_t read0, written0, zero0; /* counters of the disk before this run */
+    int64_t ms, bytes; /* of the last progress line, for the rate */
+    char result[16];   /* of the end line; "": it has not come */
+    struct err said;   /* what the end line said was wrong */
+};
+
+/* Serves the replica and starts the copier with its request. */
+int copier_start(struct machine *m, struct copier *c, struct err *e);
+/* Takes what its pipe holds.  1: more may come; 0: the pipe ended. */
+int copier_read(struct machine *m, struct copier *c, struct err *e);
+/* What its exit status and its last line say together; clear: done. */
+void copier_judge(const struct copier *c, int status, struct err *e);
+/* It says "done": is it proven?  Then the record of the disk advances. */
+int copier_done(struct machine *m, struct copier *c, struct err *e);
+
+#endif
