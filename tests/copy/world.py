@@ -87,6 +87,7 @@ class Server:
     def stop(self, sig=signal.SIGTERM):
         if self.proc.poll() is None:
             self.proc.send_signal(sig)
+            self.proc.send_signal(signal.SIGCONT)  # a test may have stopped it
         self.proc.wait(PATIENCE)
         self.socket.unlink(missing_ok=True)
 
@@ -166,7 +167,12 @@ class Copier:
         return p
 
     def finish(self, p):
-        out, err = p.communicate(timeout=PATIENCE)
+        try:
+            out, err = p.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+            raise
         return Result(p.returncode, out.splitlines(), err)
 
     def run(self, result=None):
