@@ -123,6 +123,9 @@ def test_stop_while_a_snapshot_is_made(start_engine, stage):
              "CreateSnapshot_Task")
     child.send_signal(signal.SIGTERM)
     engine.wait(child, 130)
+    # one that was not waited for would come up only now
+    wait_for("the end of all tasks",
+             lambda: not engine.lab.state("vm1").get("task"))
     engine.assert_source_clean("vm1")
 
 
