@@ -78,3 +78,22 @@ def test_worker_killed_in(start_engine, stage):
     engine.wait(child)
     engine.compare("vm1")
     engine.assert_source_clean("vm1")
+
+
+def test_killed_between_enabling_tracking_and_its_beginning(start_engine):
+    """The VM says that it is tracked, and has no changeId."""
+    engine = start_engine(world(vm()))
+    engine.lab.ctl("fault", method="CreateSnapshot_Task", nth=1, count=1,
+                   fault="drop", delay_ms=3000)
+    spec = engine.spec("vm1")
+    child = engine.start("--spec", spec)
+    wait_for("the flag", lambda: engine.lab.state("vm1")["cbt"])
+    pid = int((engine.dir("vm1") / "lock").read_text().split()[1])
+    os.kill(pid, signal.SIGKILL)
+    assert not engine.lab.state("vm1")["cbt_active"]
+    wait_for("a round", lambda: engine.rounds("vm1") >= 1 or
+             engine.gone(child))
+    engine.finalize("--spec", spec)
+    engine.wait(child)
+    engine.compare("vm1")
+    assert "no changeId" in engine.log("vm1")
