@@ -7,17 +7,23 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #define STATE  "state.json"
 #define EVENTS "events.jsonl"
 #define LOCK   "lock"
 
+#define ENDING_MS     (300 * 1000) /* for a worker to stop cleanly */
+#define LOCK_PAUSE_MS 200
+
 struct store {
     char *dir;
     int lock, events; /* descriptors */
 };
 
+/* "process 12 of run 10 on HOST since TIME" */
 static char *
 holder_text(void)
 {
@@ -25,7 +31,50 @@ holder_text(void)
 
     gethostname(host, sizeof host - 1);
     clock_text(clock_wall_ms(), when);
-    return xasprintf("process %d on %s since %s", (int)getpid(), host, when);
+    return xasprintf("process %d of run %d on %s since %s", (int)getpid(),
+                     (int)getppid(), host, when);
+}
+
+/* A worker ends when its `run` has ended; it only has to stop cleanly. */
+static bool
+holder_is_ending(const char *lock)
+{
+    defer(str_fini) struct str text = STR_INIT;
+    char host[65] = "", pid[12];
+    defer_free char *here = NULL;
+    const char *run;
+    uint64_t n;
+    struct err e;
+
+    gethostname(host, sizeof host - 1);
+    here = xasprintf(" on %s since ", host);
+    if (fs_read(lock, 256, &text, &e) || !strstr(str_text(&text), here))
+        return false;
+    run = strstr(str_text(&text), " of run ");
+    if (!run)
+        return false;
+    run += strlen(" of run ");
+    snprintf(pid, sizeof pid, "%.*s", (int)strspn(run, "0123456789"), run);
+    return !num_u64(pid, 2, INT32_MAX, &n, "pid", &e) && kill((pid_t)n, 0) &&
+           errno == ESRCH;
+}
+
+static int
+take_lock(const char *lock, int *fd, struct err *e)
+{
+    defer_free char *who = holder_text();
+    int64_t end = clock_ms() + ENDING_MS;
+    bool told = false;
+
+    while (fs_lock(lock, who, fd, e)) {
+        if (e->class != ERR_BUSY || clock_ms() > end || !holder_is_ending(lock))
+            return -1;
+        if (!told)
+            log_info("%s, whose run has ended; waiting for it", e->msg);
+        told = true;
+        clock_pause(LOCK_PAUSE_MS);
+    }
+    return 0;
 }
 
 struct store *
@@ -34,18 +83,17 @@ store_open(const char *control_dir, const char *vm_name, const char *moref,
 {
     defer(store_close_ptr) struct store *s = xcalloc(1, sizeof *s);
     defer_free char *name = job_dir_name(vm_name, moref);
-    defer_free char *who = holder_text(), *lock = NULL, *events = NULL;
+    defer_free char *lock = NULL, *events = NULL;
 
     s->lock = s->events = -1;
     s->dir = xasprintf("%s/%s", control_dir, name);
     if (fs_mkdirs(s->dir, 0700, e)) {
-        err_wrap(
-            e,
-            "migration.control_dir (run as root, or set it to a directory of yours)");
+        err_wrap(e, "migration.control_dir (run as root, or set it to a "
+                    "directory of yours)");
         return NULL;
     }
     lock = store_path(s, LOCK);
-    if (fs_lock(lock, who, &s->lock, e)) {
+    if (take_lock(lock, &s->lock, e)) {
         if (e->class == ERR_BUSY)
             err_wrap(e, "VM %s is being migrated already", vm_name);
         return NULL;

@@ -18,7 +18,8 @@
 struct store; /* the directory of one VM */
 
 /* Makes the directory if need be and takes its lock; ERR_BUSY names who
- * migrates that VM.  The lock is held until store_close or our death. */
+ * migrates that VM.  A worker whose `run` has ended is waited for.  The lock is
+ * held until store_close or our death. */
 struct store *store_open(const char *control_dir, const char *vm_name,
                          const char *moref, struct err *e);
 void store_close(struct store *s);

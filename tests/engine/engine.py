@@ -111,7 +111,7 @@ class Engine:
 
     def tail(self):
         return "\n".join(
-            (self.folder / "run.log").read_text().split("\n")[-40:])
+            (self.folder / "run.log").read_text().split("\n")[-200:])
 
     def migrate(self, *names, rounds=1, **migration):
         """From the first snapshot to done."""

@@ -241,3 +241,21 @@ def test_one_broken_record_hides_no_other(start_engine):
     assert done.returncode == 0
     assert json.loads(done.stdout)[0]["current_stage"] == "done"
     assert "broken_vm-9" in done.stderr
+
+
+def test_run_that_died_is_followed_by_the_same(start_engine):
+    """Its worker is still stopping; the next one waits for that."""
+    engine = start_engine(world(vm(**SLOW), link_mbps=16))
+    spec = engine.spec("vm1")
+    child = engine.start("--spec", spec)
+    wait_for("half a copy", lambda: 20 < engine.progress("vm1") < 80)
+    child.kill()
+    child.wait()
+    child = engine.start("--spec", spec)
+    engine.lab.ctl("link", mbps=0)
+    wait_for("a round", lambda: engine.rounds("vm1") >= 1 or
+             engine.gone(child))
+    engine.finalize("--spec", spec)
+    engine.wait(child)
+    engine.compare("vm1")
+    assert "whose run has ended" in engine.tail()
