@@ -199,7 +199,13 @@ static int
 create_replica(struct machine *m, struct disk_record *d,
                const struct cloud_disk *t, struct err *e)
 {
-    if (start_over(m, d, "the replica was not there", e))
+    bool moved = strcmp(d->target, t->path) != 0;
+
+    if (start_over(m, d,
+                   moved ? "the spec names another place for the replica, and "
+                           "the one at the old place stays"
+                         : "the replica was not there",
+                   e))
         return -1;
     record_set(&d->target, t->path);
     d->blank = true;
