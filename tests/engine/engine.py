@@ -8,7 +8,7 @@ import time
 
 BUILD = pathlib.Path(os.environ.get("V2C_BUILD", "build")).resolve()
 ENGINE = BUILD / "src" / "main" / "v2c-engine"
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 def wait_for(what, condition):
