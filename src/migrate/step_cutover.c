@@ -248,8 +248,10 @@ step_done(struct machine *m, enum step *next, struct err *e)
         return -1;
     m->r->finished = clock_wall_ms();
     m->r->progress = 100;
-    if (write_report(m, e))
+    if (write_report(m, e)) {
+        m->r->finished = 0; /* the next run writes it */
         return -1;
+    }
     machine_event(
         m, "done",
         json_pack("{s:I}", "downtime_ms", (json_int_t)record_downtime(m->r)));
