@@ -14,11 +14,9 @@
 #include "base/str.h"
 #include "disk/disk.h"
 
-#define COPY_SLOTS_DEFAULT   16u
-#define COPY_SLOTS_MAX       64u
-#define COPY_REQUEST_DEFAULT (1u << 20)   /* bytes */
+#define COPY_SLOTS_MAX       256u         /* requests in flight */
 #define COPY_REQUEST_MAX     (16u << 20)  /* bytes */
-#define COPY_BUFFERS_MAX     (48u << 20)  /* bytes of all slots together */
+#define COPY_BUFFERS         (40u << 20)  /* bytes, of all slots together */
 #define COPY_LINE_MAX        8192u        /* bytes of a line of the request */
 #define COPY_EXTENTS_MAX     (64u << 20)  /* after merging neighbours */
 #define COPY_RATE_MAX        (1ull << 40) /* bytes/s */
@@ -58,9 +56,10 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
     K(PLAN, "plan", REQUIRED, "allocated, all, list or compare")             \
     K(UNCOPIED, "uncopied", OPTIONAL,                                        \
       "yes: list, and every block never copied; no (no)")                    \
-    K(READERS, "readers", OPTIONAL, "requests in flight, 1 to 64 (16)")      \
+    K(READERS, "readers", OPTIONAL,                                          \
+      "requests in flight at most, 1 to 256 (256)")                          \
     K(REQUEST, "request", OPTIONAL,                                          \
-      "bytes of one, a multiple of 65536 up to 16777216 (1048576)")          \
+      "bytes of one at most, a multiple of 65536 up to 2097152 (2097152)")   \
     K(RATE, "rate", OPTIONAL,                                                \
       "bytes per second read at most, 0: no limit (0)")                      \
     K(TIMEOUT, "timeout", OPTIONAL,                                          \
@@ -83,8 +82,8 @@ struct request {
     uint16_t port;      /* 0: none given */
     uint64_t disk_size; /* bytes */
     uint64_t rate;      /* bytes/s; 0: no limit */
-    unsigned slots;
-    uint32_t bytes; /* of one read at most; a multiple of DISK_BLOCK */
+    unsigned slots;     /* reads in flight at most */
+    uint32_t bytes;     /* of one at most; a multiple of DISK_BLOCK */
     int64_t timeout_ms;
 };
 
@@ -284,10 +283,11 @@ void plan_fini(struct plan *p);
 /* Bytes of the plan that the map does not show as copied. */
 int plan_left(const struct plan *p, struct map *m, uint64_t *left,
               struct err *e);
-/* The next blocks to do, contiguous, at most `max` bytes.  1: there are; 0:
- * no more. */
-int plan_next(struct plan *p, struct map *m, uint32_t max, struct extent *out,
-              struct err *e);
+/* The next blocks to do, as one extent of at most `max` bytes that begins and
+ * ends with such blocks; between them gaps of at most `gap` bytes.  wanted, of
+ * max / DISK_BLOCK, tells which is which.  1: there are; 0: no more. */
+int plan_next(struct plan *p, struct map *m, uint32_t max, uint32_t gap,
+              struct extent *out, bool *wanted, struct err *e);
 
 /* ledger.c: from acknowledged to stable ----------------------------------- */
 
@@ -295,10 +295,11 @@ int plan_next(struct plan *p, struct map *m, uint32_t max, struct extent *out,
 #define CHECKPOINT_MS 2000
 struct ledger;
 
-struct ledger *ledger_new(struct map *m, struct target *t, struct counters *c);
+struct ledger *ledger_new(struct map *m, struct target *t, struct counters *c,
+                          struct err *e);
 void ledger_free(struct ledger *l);
 /* All writes of this block were acknowledged, or it needed none. */
-enum block_fate { BLOCK_WRITTEN, BLOCK_ZEROED, BLOCK_SAME };
+enum block_fate { BLOCK_WRITTEN, BLOCK_ZEROED, BLOCK_SAME, BLOCK_GAP };
 void ledger_add(struct ledger *l, uint64_t block, struct map_entry entry,
                 uint32_t bytes, enum block_fate fate);
 /* No room until the checkpoint that runs has ended. */
@@ -307,9 +308,73 @@ bool ledger_full(const struct ledger *l);
 bool ledger_empty(const struct ledger *l);
 /* A checkpoint waits for the target. */
 bool ledger_runs(const struct ledger *l);
-/* Starts a checkpoint if one is due (or `now`); ends the one that runs once
- * the target has flushed, and then returns 1. */
+/* What a checkpoint waits for besides the target. */
+void ledger_poll(const struct ledger *l, struct pollfd *p);
+/* Starts a checkpoint if one is due (or `now`); takes the one that runs on
+ * once the target has flushed, once the map is stable.  1: it went on. */
 int ledger_step(struct ledger *l, bool now, struct err *e);
+
+/* arena.c: buffers -------------------------------------------------------- */
+
+#define ARENA_BLOCKS (COPY_BUFFERS / DISK_BLOCK)
+
+struct arena {
+    uint8_t *mem;
+    unsigned used; /* blocks */
+    bool taken[ARENA_BLOCKS];
+};
+
+int arena_init(struct arena *a, struct err *e);
+void arena_fini(struct arena *a);
+/* So many blocks in a row, page-aligned; NULL: not now. */
+uint8_t *arena_take(struct arena *a, unsigned blocks);
+void arena_give(struct arena *a, const uint8_t *p, unsigned blocks);
+
+/* pace.c: how much to read at a time -------------------------------------- */
+
+#define PACE_EPOCHS      8u
+#define PACE_REQUEST_MAX (2u << 20) /* bytes */
+
+/* Times are in nanoseconds of clock_ns(). */
+struct pace {
+    unsigned reads_max;
+    uint32_t request_max;
+    unsigned reads;              /* in flight */
+    uint64_t in_flight;          /* bytes */
+    uint64_t window;             /* bytes that should be in flight */
+    uint64_t cap;                /* that may be: the source's buffers */
+    unsigned good;               /* reads since cap changed */
+    int64_t shrunk;              /* last time; 0: never */
+    uint64_t delivered;          /* bytes since the start */
+    uint64_t rates[PACE_EPOCHS]; /* best of each, bytes/s; a ring */
+    unsigned at;                 /* its newest */
+    int64_t epoch;               /* when that one began */
+    uint64_t latency;            /* the least there was; 0: unknown */
+    int64_t looked, looking;     /* at it: when last; since when, or 0 */
+    int64_t look_ns;             /* how long */
+    uint64_t seen;               /* the least since then */
+};
+
+struct pace_read {
+    int64_t began;
+    uint64_t delivered; /* at that time */
+    uint32_t n;
+};
+
+void pace_init(struct pace *p, unsigned reads, uint32_t request, int64_t now);
+/* May one more read begin? */
+bool pace_room(const struct pace *p);
+/* Bytes of one at most; a multiple of DISK_BLOCK. */
+uint32_t pace_request(const struct pace *p);
+/* Up to so many bytes are cheaper to read through than another request. */
+uint32_t pace_gap(const struct pace *p);
+void pace_began(struct pace *p, struct pace_read *r, uint32_t n, int64_t now);
+/* good: the data came. */
+void pace_ended(struct pace *p, const struct pace_read *r, bool good,
+                int64_t now);
+/* That read ended because the source is out of buffers.  False: it changes
+ * nothing. */
+bool pace_shrink(struct pace *p, const struct pace_read *r, int64_t now);
 
 /* pipeline.c -------------------------------------------------------------- */
 

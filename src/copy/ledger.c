@@ -1,15 +1,27 @@
 /* From acknowledged to stable: what the target has acknowledged waits here
- * for the flush that follows; only then it goes into the map. */
+ * for the flush that follows; only then it goes into the map, and counts once
+ * the map is stable.  The disk of the map may be slow: a thread waits for it,
+ * and the copy goes on meanwhile. */
 #include "copy/copy.h"
 
 #include "base/clock.h"
 #include "base/vec.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 
 struct changes VEC(struct map_change);
 
 /* What a set of blocks will add to the counters. */
 struct sums {
     uint64_t done, written, zero, same; /* bytes */
+};
+
+enum stage {
+    IDLE,
+    FLUSHING, /* the target */
+    SYNCING,  /* the map */
 };
 
 struct ledger {
@@ -20,16 +32,27 @@ struct ledger {
     struct changes flushed; /* acknowledged before it was begun */
     struct sums open_sums, flushed_sums;
     int64_t begun_ms; /* when the last checkpoint was begun */
-    bool runs;        /* a checkpoint is under way */
+    enum stage stage; /* of the checkpoint that is under way */
     bool failed;      /* a flush failed: what it covered may be lost, and a
                        * later one that works proves nothing */
+    pthread_t syncer; /* while SYNCING */
+    int synced_fd;    /* eventfd: it has ended */
+    int sync_rc;      /* its result, with sync_err; read after the join */
+    struct err sync_err;
 };
 
 struct ledger *
-ledger_new(struct map *m, struct target *t, struct counters *c)
+ledger_new(struct map *m, struct target *t, struct counters *c, struct err *e)
 {
-    struct ledger *l = xcalloc(1, sizeof *l);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct ledger *l;
 
+    if (fd < 0) {
+        err_errno(e, errno, "making an eventfd");
+        return NULL;
+    }
+    l = xcalloc(1, sizeof *l);
+    l->synced_fd = fd;
     l->map = m;
     l->target = t;
     l->counters = c;
@@ -40,6 +63,11 @@ ledger_new(struct map *m, struct target *t, struct counters *c)
 void
 ledger_free(struct ledger *l)
 {
+    if (!l)
+        return;
+    if (l->stage == SYNCING)
+        pthread_join(l->syncer, NULL);
+    close(l->synced_fd);
     vec_fini(&l->open);
     vec_fini(&l->flushed);
     free(l);
@@ -69,13 +97,20 @@ ledger_full(const struct ledger *l)
 bool
 ledger_empty(const struct ledger *l)
 {
-    return !l->open.n && !l->runs;
+    return !l->open.n && l->stage == IDLE;
 }
 
 bool
 ledger_runs(const struct ledger *l)
 {
-    return l->runs;
+    return l->stage != IDLE;
+}
+
+void
+ledger_poll(const struct ledger *l, struct pollfd *p)
+{
+    *p = (struct pollfd){ .fd = l->stage == SYNCING ? l->synced_fd : -1,
+                          .events = POLLIN };
 }
 
 static int
@@ -89,18 +124,53 @@ begin(struct ledger *l, struct err *e)
     l->flushed_sums = l->open_sums;
     l->open_sums = (struct sums){ 0 };
     l->begun_ms = clock_ms();
-    l->runs = true;
+    l->stage = FLUSHING;
     return target_flush(l->target, e);
 }
 
+static void *
+sync_map(void *arg)
+{
+    struct ledger *l = arg;
+
+    l->sync_rc = map_sync(l->map, &l->sync_err);
+    if (eventfd_write(l->synced_fd, 1))
+        abort();
+    return NULL;
+}
+
+/* The target has flushed: into the map with it. */
+static int
+enter(struct ledger *l, struct err *e)
+{
+    int rc;
+
+    l->stage = IDLE;
+    if (map_apply(l->map, l->flushed.p, l->flushed.n, e))
+        return -1;
+    err_clear(&l->sync_err);
+    rc = pthread_create(&l->syncer, NULL, sync_map, l);
+    if (rc)
+        return err_errno(e, rc, "starting a thread");
+    l->stage = SYNCING;
+    return 1;
+}
+
+/* The map is stable: it counts. */
 static int
 end(struct ledger *l, struct err *e)
 {
     struct counters *c = l->counters;
+    eventfd_t n;
 
-    l->runs = false;
-    if (map_apply(l->map, l->flushed.p, l->flushed.n, e))
+    if (eventfd_read(l->synced_fd, &n))
+        return 0;
+    pthread_join(l->syncer, NULL);
+    l->stage = IDLE;
+    if (l->sync_rc) {
+        *e = l->sync_err;
         return -1;
+    }
     c->done += l->flushed_sums.done;
     c->written += l->flushed_sums.written;
     c->zero += l->flushed_sums.zero;
@@ -111,11 +181,13 @@ end(struct ledger *l, struct err *e)
 static int
 step(struct ledger *l, bool now, struct err *e)
 {
-    if (l->runs) {
+    if (l->stage == SYNCING)
+        return end(l, e);
+    if (l->stage == FLUSHING) {
         switch (target_flushed(l->target, e)) {
         case FLUSH_RUNS: return 0;
-        case FLUSH_DONE: return end(l, e);
-        default: return -1;
+        case FLUSH_DONE: return enter(l, e);
+        default: l->stage = IDLE; return -1;
         }
     }
     if (l->open.n &&
@@ -134,7 +206,7 @@ ledger_step(struct ledger *l, bool now, struct err *e)
     rc = step(l, now, e);
     if (rc < 0) {
         l->failed = true;
-        l->runs = false;
+        l->stage = IDLE;
         l->open.n = 0;
     }
     return rc;

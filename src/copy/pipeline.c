@@ -6,16 +6,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define READ_TRIES    6    /* of one read */
-#define PAUSE_MS      250  /* before the second try; doubles */
-#define SHRINK_GAP_MS 1000 /* errors of one burst halve the depth once */
-#define GROW_AFTER    64   /* good reads before one more goes in flight */
-#define WARN_GAP_MS   1000 /* one warning for the errors of a burst */
-#define PROGRESS_MS   500
-#define POLL_MS       200 /* at most between two looks at the clock */
-#define BURST_MS      100 /* of the rate, that may be read at once */
+#define READ_TRIES  6    /* of one read */
+#define PAUSE_MS    250  /* before the second try; doubles */
+#define WARN_GAP_MS 1000 /* one warning for the errors of a burst */
+#define PROGRESS_MS 500
+#define POLL_MS     200  /* at most between two looks at the clock */
+#define STALL_MS    1000 /* between two looks for what never came back */
+#define BURST_MS    100  /* of the rate, that may be read at once */
 
 enum slot_state {
     SLOT_FREE,
@@ -26,16 +24,23 @@ enum slot_state {
 
 struct slot {
     enum slot_state state;
-    uint8_t *buf;
+    uint8_t *buf; /* of the arena; NULL: none */
     uint64_t offset;
     uint32_t n;
     unsigned tries; /* of the read */
     int64_t due_ms;
-    unsigned in_flight;        /* requests to the target, and one while they are
-                                * being issued */
-    int errnum;                /* of the first that failed */
-    struct map_entry *entries; /* one per block, as are the fates */
-    enum block_fate *fates;
+    int64_t since_ms;      /* when the state it is in began */
+    struct pace_read pace; /* of the read in flight */
+    unsigned in_flight;    /* requests to the target, and one while they are
+                            * being issued */
+    int errnum;            /* of the first that failed */
+    struct slot *next;     /* free one */
+};
+
+/* What is known of a block in flight; one per block of the arena. */
+struct block {
+    struct map_entry entry;
+    enum block_fate fate;
 };
 
 struct pipeline {
@@ -46,17 +51,20 @@ struct pipeline {
     struct plan *plan;
     struct counters *counters;
     struct ledger *ledger;
+    struct pace pace;
+    struct arena arena;
+    struct block blocks[ARENA_BLOCKS];
     struct slot slots[COPY_SLOTS_MAX];
-    unsigned busy;                /* slots not free */
-    unsigned reading;             /* slots being read */
-    unsigned depth;               /* at most so many are read at once */
-    unsigned good;                /* reads since depth changed */
-    int64_t shrunk_ms, warned_ms; /* last time of each; 0: never */
-    bool no_more;                 /* the plan has no more to hand out */
-    bool stopped;                 /* we were asked to */
+    struct slot *free;
+    unsigned busy;     /* slots not free */
+    unsigned pausing;  /* of these, SLOT_PAUSING */
+    int64_t warned_ms; /* last time; 0: never */
+    bool no_more;      /* the plan has no more to hand out */
+    bool stopped;      /* we were asked to */
     bool stuck;
     int64_t budget; /* bytes that may be read now, by the rate */
-    int64_t budget_ms, progress_ms, answer_ms; /* last time of each */
+    int64_t budget_ms, progress_ms, stall_ms; /* last time of each */
+    int64_t answer_ms;                        /* the target's last */
     struct err err; /* the first; class ERR_NONE: none */
 };
 
@@ -74,13 +82,30 @@ winding_down(const struct pipeline *p)
 }
 
 static void
+enter(struct pipeline *p, struct slot *s, enum slot_state state)
+{
+    p->pausing -= s->state == SLOT_PAUSING;
+    p->pausing += state == SLOT_PAUSING;
+    s->state = state;
+    s->since_ms = clock_ms();
+}
+
+static void
 free_slot(struct pipeline *p, struct slot *s)
 {
-    s->state = SLOT_FREE;
+    arena_give(&p->arena, s->buf, (unsigned)disk_blocks(s->n));
+    s->buf = NULL;
+    enter(p, s, SLOT_FREE);
+    s->next = p->free;
+    p->free = s;
     p->busy--;
 }
 
-/* writing ---------------------------------------------------------------- */
+static struct block *
+blocks_of(struct pipeline *p, const struct slot *s)
+{
+    return &p->blocks[(size_t)(s->buf - p->arena.mem) / DISK_BLOCK];
+}
 
 static bool
 is_zero(const uint8_t *p, size_t n)
@@ -88,26 +113,46 @@ is_zero(const uint8_t *p, size_t n)
     return !*p && !memcmp(p, p + 1, n - 1);
 }
 
-/* Does the block need a request, and of which kind?  BLOCK_ZEROED with
- * *skip: the target has zeroes there. */
+/* Read through between two others.  The plan says that it did not change; the
+ * map knows what it was. */
+static int
+judge_gap(uint64_t at, const struct map_entry *old, const struct map_entry *new,
+          struct err *e)
+{
+    if ((old->flags & (MAP_COPIED | MAP_DIRTY)) != MAP_COPIED ||
+        old->hash == new->hash)
+        return 0;
+    return err_set(e, ERR_DAMAGED,
+                   "the block at %llu is not what was copied, and no change of "
+                   "it was reported: the whole disk has to be compared",
+                   (unsigned long long)at);
+}
+
+/* What is to become of block i of a slot that was read?  *skip: it needs no
+ * request; with BLOCK_ZEROED: the target has zeroes there. */
 static int
 judge(struct pipeline *p, struct slot *s, unsigned i, bool *skip, struct err *e)
 {
     uint64_t block = s->offset / DISK_BLOCK + i;
     uint32_t n = disk_block_bytes(p->req->disk_size, block);
     const uint8_t *data = s->buf + (size_t)i * DISK_BLOCK;
+    struct block *b = &blocks_of(p, s)[i];
     bool zero = is_zero(data, n);
-    struct map_entry *new = &s->entries[i], old;
+    struct map_entry old;
 
-    new->hash = zero ? disk_zero_hash(n) : disk_hash(data, n);
-    new->flags = MAP_COPIED | (zero ? MAP_ZERO : 0);
+    b->entry.hash = zero ? disk_zero_hash(n) : disk_hash(data, n);
+    b->entry.flags = MAP_COPIED | (zero ? MAP_ZERO : 0);
     if (map_get(p->map, block, &old, e))
         return -1;
-    s->fates[i] = zero ? BLOCK_ZEROED : BLOCK_WRITTEN;
+    if (b->fate == BLOCK_GAP) {
+        *skip = true;
+        return judge_gap(block * DISK_BLOCK, &old, &b->entry, e);
+    }
+    b->fate = zero ? BLOCK_ZEROED : BLOCK_WRITTEN;
     *skip = zero && p->plan->skip_zero && !old.flags;
     if (p->plan->trust_hash && (old.flags & MAP_COPIED) &&
-        old.hash == new->hash) {
-        s->fates[i] = BLOCK_SAME;
+        old.hash == b->entry.hash) {
+        b->fate = BLOCK_SAME;
         *skip = true;
     }
     return 0;
@@ -118,6 +163,7 @@ finish_slot(struct pipeline *p, struct slot *s)
 {
     uint64_t block = s->offset / DISK_BLOCK;
     uint64_t n = disk_blocks(s->n);
+    const struct block *b = blocks_of(p, s);
     struct err e = ERR_INIT;
 
     if (s->errnum) {
@@ -126,8 +172,10 @@ finish_slot(struct pipeline *p, struct slot *s)
         fail(p, &e);
     }
     for (uint64_t i = 0; !s->errnum && i < n; i++)
-        ledger_add(p->ledger, block + i, s->entries[i],
-                   disk_block_bytes(p->req->disk_size, block + i), s->fates[i]);
+        if (b[i].fate != BLOCK_GAP)
+            ledger_add(p->ledger, block + i, b[i].entry,
+                       disk_block_bytes(p->req->disk_size, block + i),
+                       b[i].fate);
     free_slot(p, s);
 }
 
@@ -160,7 +208,7 @@ write_run(struct pipeline *p, struct slot *s, uint64_t from, uint64_t to,
     unsigned no = (unsigned)(s - p->slots);
     int (*request)(struct target *, unsigned, void *, uint64_t, uint32_t,
                    struct err *) =
-        s->fates[from] == BLOCK_ZEROED ? target_zero : target_write;
+        blocks_of(p, s)[from].fate == BLOCK_ZEROED ? target_zero : target_write;
 
     if (end > s->n)
         end = s->n;
@@ -178,13 +226,13 @@ write_blocks(struct pipeline *p, struct slot *s, struct err *e)
 {
     uint64_t n = disk_blocks(s->n), from = 0;
     uint64_t most = target_most(p->tgt) / DISK_BLOCK;
+    const struct block *b = blocks_of(p, s);
     bool skip, open = false;
 
     for (unsigned i = 0; i < n; i++) {
         if (judge(p, s, i, &skip, e))
             return -1;
-        if (open &&
-            (skip || s->fates[i] != s->fates[from] || i - from == most)) {
+        if (open && (skip || b[i].fate != b[from].fate || i - from == most)) {
             if (write_run(p, s, from, i, e))
                 return -1;
             open = false;
@@ -202,7 +250,7 @@ write_slot(struct pipeline *p, struct slot *s)
 {
     struct err e = ERR_INIT;
 
-    s->state = SLOT_WRITING;
+    enter(p, s, SLOT_WRITING);
     s->in_flight = 1;
     s->errnum = 0;
     if (write_blocks(p, s, &e)) {
@@ -217,24 +265,50 @@ write_slot(struct pipeline *p, struct slot *s)
 static void
 start_read(struct pipeline *p, struct slot *s)
 {
-    s->state = SLOT_READING;
-    p->reading++;
+    enter(p, s, SLOT_READING);
     s->tries++;
     p->budget -= s->n;
+    pace_began(&p->pace, &s->pace, s->n, clock_ns());
     p->src->ops->read(p->src, (unsigned)(s - p->slots), s->buf, s->offset,
                       s->n);
 }
 
 static void
-shrink(struct pipeline *p, int64_t now)
+shrink(struct pipeline *p, struct slot *s)
 {
-    p->good = 0;
-    if (p->depth == 1 || (p->shrunk_ms && now - p->shrunk_ms < SHRINK_GAP_MS))
+    if (!pace_shrink(&p->pace, &s->pace, clock_ns()))
         return;
-    p->shrunk_ms = now;
-    p->depth /= 2;
-    report_warn("the source is short of buffers: %u reads at a time from now",
-                p->depth);
+    s->tries = 0; /* with less in flight it may well work */
+    report_warn("the source is short of buffers: %llu KiB in flight from now",
+                (unsigned long long)p->pace.cap >> 10);
+}
+
+static void
+pause_slot(struct pipeline *p, struct slot *s, int64_t now)
+{
+    enter(p, s, SLOT_PAUSING);
+    s->due_ms = now + ((int64_t)PAUSE_MS << (s->tries ? s->tries - 1 : 0));
+}
+
+/* What has become too much for one read goes on as several. */
+static void
+split(struct pipeline *p, struct slot *s, int64_t now)
+{
+    uint32_t most = pace_request(&p->pace);
+
+    while (s->n > most && p->free) {
+        struct slot *rest = p->free;
+
+        p->free = rest->next;
+        p->busy++;
+        rest->buf = s->buf + most;
+        rest->offset = s->offset + most;
+        rest->n = s->n - most;
+        rest->tries = s->tries;
+        s->n = most;
+        pause_slot(p, rest, now);
+        s = rest;
+    }
 }
 
 static void
@@ -250,8 +324,8 @@ read_again(struct pipeline *p, struct slot *s, const struct err *e, int64_t now)
         p->warned_ms = now;
         report_warn("%s; trying again", e->msg);
     }
-    s->state = SLOT_PAUSING;
-    s->due_ms = now + ((int64_t)PAUSE_MS << (s->tries - 1));
+    pause_slot(p, s, now);
+    split(p, s, now);
 }
 
 static void
@@ -261,24 +335,19 @@ came_back(struct pipeline *p, struct read_result *r)
     int64_t now = clock_ms();
 
     assert(s->state == SLOT_READING);
-    p->reading--;
-    p->answer_ms = now;
+    pace_ended(&p->pace, &s->pace, r->verdict == READ_OK, clock_ns());
     if (r->verdict != READ_OK)
         err_wrap(&r->err, "reading the source at %llu",
                  (unsigned long long)s->offset);
     switch (r->verdict) {
     case READ_OK:
         p->counters->read += s->n;
-        if (++p->good >= GROW_AFTER && p->depth < p->req->slots) {
-            p->depth++;
-            p->good = 0;
-        }
         if (p->err.class == ERR_NONE)
             write_slot(p, s);
         else
             free_slot(p, s);
         break;
-    case READ_SHRINK: shrink(p, now); /* fall through */
+    case READ_SHRINK: shrink(p, s); /* fall through */
     case READ_RETRY: read_again(p, s, &r->err, now); break;
     case READ_FAILED:
         fail(p, &r->err);
@@ -306,45 +375,68 @@ refill(struct pipeline *p, int64_t now)
 static bool
 may_read(const struct pipeline *p)
 {
-    return p->reading < p->depth && p->budget >= 0;
+    return pace_room(&p->pace) && p->budget >= 0;
 }
 
+/* One whose pause is over. */
 static struct slot *
-find_slot(struct pipeline *p, enum slot_state state, int64_t now)
+find_due(struct pipeline *p, int64_t now)
 {
-    for (unsigned i = 0; i < p->req->slots; i++)
-        if (p->slots[i].state == state &&
-            (state != SLOT_PAUSING || p->slots[i].due_ms <= now))
+    for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
+        if (p->slots[i].state == SLOT_PAUSING && p->slots[i].due_ms <= now)
             return &p->slots[i];
     return NULL;
+}
+
+/* Takes the next blocks of the plan and buffers for them; NULL: not now. */
+static struct slot *
+next_slot(struct pipeline *p, struct err *e)
+{
+    bool wanted[PACE_REQUEST_MAX / DISK_BLOCK];
+    uint32_t most = pace_request(&p->pace);
+    struct slot *s = p->free;
+    struct extent next;
+    unsigned blocks = most / DISK_BLOCK;
+    int rc;
+
+    if (!s)
+        return NULL;
+    s->buf = arena_take(&p->arena, blocks);
+    if (!s->buf)
+        return NULL;
+    rc = plan_next(p->plan, p->map, most, pace_gap(&p->pace), &next, wanted, e);
+    s->n = rc > 0 ? (uint32_t)next.length : 0;
+    /* what it does not need goes back */
+    if (disk_blocks(s->n) < blocks)
+        arena_give(&p->arena, s->buf + disk_blocks(s->n) * DISK_BLOCK,
+                   blocks - (unsigned)disk_blocks(s->n));
+    if (rc <= 0) {
+        if (rc < 0)
+            fail(p, e);
+        p->no_more = true;
+        return NULL;
+    }
+    for (unsigned i = 0; i < disk_blocks(s->n); i++)
+        blocks_of(p, s)[i].fate = wanted[i] ? BLOCK_WRITTEN : BLOCK_GAP;
+    p->free = s->next;
+    p->busy++;
+    s->offset = next.start;
+    s->tries = 0;
+    return s;
 }
 
 static void
 start_reads(struct pipeline *p, int64_t now)
 {
     struct err e = ERR_INIT;
-    struct extent next;
     struct slot *s;
 
     refill(p, now);
-    while (may_read(p) && (s = find_slot(p, SLOT_PAUSING, now)))
+    while (may_read(p) && (s = find_due(p, now)))
         start_read(p, s);
     while (!p->no_more && !ledger_full(p->ledger) && may_read(p) &&
-           (s = find_slot(p, SLOT_FREE, now))) {
-        int rc = plan_next(p->plan, p->map, p->req->bytes, &next, &e);
-
-        if (rc < 0)
-            fail(p, &e);
-        if (rc <= 0) {
-            p->no_more = true;
-            return;
-        }
-        s->offset = next.start;
-        s->n = (uint32_t)next.length;
-        s->tries = 0;
-        p->busy++;
+           (s = next_slot(p, &e)))
         start_read(p, s);
-    }
 }
 
 /* the loop ---------------------------------------------------------------- */
@@ -353,7 +445,7 @@ start_reads(struct pipeline *p, int64_t now)
 static void
 drop_pausing(struct pipeline *p)
 {
-    for (unsigned i = 0; i < p->req->slots; i++)
+    for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
         if (p->slots[i].state == SLOT_PAUSING)
             free_slot(p, &p->slots[i]);
 }
@@ -363,7 +455,7 @@ wait_ms(const struct pipeline *p, int64_t now)
 {
     int64_t ms = POLL_MS;
 
-    for (unsigned i = 0; i < p->req->slots; i++)
+    for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
         if (p->slots[i].state == SLOT_PAUSING && p->slots[i].due_ms - now < ms)
             ms = p->slots[i].due_ms - now;
     if (p->budget < 0 && -p->budget * 1000 / (int64_t)p->req->rate + 1 < ms)
@@ -374,7 +466,7 @@ wait_ms(const struct pipeline *p, int64_t now)
 static void
 wait_and_collect(struct pipeline *p, int64_t now)
 {
-    struct pollfd fds[2 + TARGET_CONNS] = { 0 };
+    struct pollfd fds[3 + TARGET_CONNS] = { 0 };
     struct read_result r = { 0 };
     nfds_t n;
 
@@ -382,34 +474,53 @@ wait_and_collect(struct pipeline *p, int64_t now)
     if (p->stopped)
         fds[0].fd = -1;
     p->src->ops->poll(p->src, &fds[1]);
-    n = 2 + target_poll(p->tgt, &fds[2]);
+    ledger_poll(p->ledger, &fds[2]);
+    n = 3 + target_poll(p->tgt, &fds[3]);
     if (poll(fds, n, wait_ms(p, now)) < 0)
         return; /* EINTR: nothing is ready */
     p->src->ops->ready(p->src, fds[1].revents);
     while (p->src->ops->reap(p->src, &r))
         came_back(p, &r);
-    target_ready(p->tgt, &fds[2]);
+    target_ready(p->tgt, &fds[3]);
+}
+
+/* When the oldest in that state began; `now` if there is none. */
+static int64_t
+oldest(const struct pipeline *p, enum slot_state state, int64_t now)
+{
+    for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
+        if (p->slots[i].state == state && p->slots[i].since_ms < now)
+            now = p->slots[i].since_ms;
+    return now;
 }
 
 static void
-look_for_stall(struct pipeline *p, int64_t now)
+stall(struct pipeline *p, const char *who)
 {
     struct err e = ERR_INIT;
-    unsigned pausing = 0;
 
-    for (unsigned i = 0; i < p->req->slots; i++)
-        pausing += p->slots[i].state == SLOT_PAUSING;
-    if (p->busy == pausing && !ledger_runs(p->ledger))
-        p->answer_ms = now; /* nothing was asked */
-    if (now - p->answer_ms < p->req->timeout_ms)
-        return;
     p->stuck = true;
     err_set(&e, ERR_NET,
             "no answer from the %s for %lld s; it goes on from there when "
             "started again",
-            p->reading ? "source" : "target",
-            (long long)(p->req->timeout_ms / 1000));
+            who, (long long)(p->req->timeout_ms / 1000));
     fail(p, &e);
+}
+
+/* One read may hang while others come back.  A target answers in turn: while
+ * it does so at all, it is but slow. */
+static void
+look_for_stall(struct pipeline *p, int64_t now)
+{
+    if (now - p->stall_ms < STALL_MS)
+        return;
+    p->stall_ms = now;
+    if (oldest(p, SLOT_WRITING, now) == now && !ledger_runs(p->ledger))
+        p->answer_ms = now; /* nothing was asked */
+    if (now - oldest(p, SLOT_READING, now) >= p->req->timeout_ms)
+        stall(p, "source");
+    else if (now - p->answer_ms >= p->req->timeout_ms)
+        stall(p, "target");
 }
 
 static void
@@ -463,35 +574,12 @@ outcome(struct pipeline *p, struct err *e)
     return 0;
 }
 
-static void *
-make_slots(struct pipeline *p, size_t n, struct err *e)
-{
-    unsigned blocks = p->req->bytes / DISK_BLOCK;
-    uint8_t *mem = mmap(NULL, n, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (mem == MAP_FAILED) {
-        err_errno(e, errno, "taking %zu bytes for buffers", n);
-        return NULL;
-    }
-    for (unsigned i = 0; i < p->req->slots; i++) {
-        struct slot *s = &p->slots[i];
-
-        s->buf = mem + (size_t)i * p->req->bytes;
-        s->entries = xcalloc(blocks, sizeof *s->entries);
-        s->fates = xcalloc(blocks, sizeof *s->fates);
-    }
-    return mem;
-}
-
 int
 pipeline_run(const struct request *r, struct source *s, struct target *t,
              struct map *m, struct plan *plan, struct counters *c, bool *stuck,
              struct err *e)
 {
     struct pipeline *p = xcalloc(1, sizeof *p);
-    size_t n = (size_t)r->slots * r->bytes;
-    void *mem;
     int rc = -1;
 
     p->req = r;
@@ -500,12 +588,15 @@ pipeline_run(const struct request *r, struct source *s, struct target *t,
     p->map = m;
     p->plan = plan;
     p->counters = c;
-    p->depth = r->slots;
-    p->budget_ms = p->progress_ms = p->answer_ms = clock_ms();
+    p->budget_ms = p->progress_ms = p->stall_ms = p->answer_ms = clock_ms();
+    pace_init(&p->pace, r->slots, r->bytes, clock_ns());
+    for (unsigned i = COPY_SLOTS_MAX; i--;) {
+        p->slots[i].next = p->free;
+        p->free = &p->slots[i];
+    }
     *stuck = false;
-    mem = make_slots(p, n, e);
-    if (mem) {
-        p->ledger = ledger_new(m, t, c);
+    p->ledger = ledger_new(m, t, c, e);
+    if (p->ledger && !arena_init(&p->arena, e)) {
         target_tell(t, on_written, p);
         loop(p);
         rc = outcome(p, e);
@@ -514,12 +605,7 @@ pipeline_run(const struct request *r, struct source *s, struct target *t,
     if (*stuck)
         return rc; /* somebody may still write to the buffers */
     ledger_free(p->ledger);
-    for (unsigned i = 0; i < r->slots; i++) {
-        free(p->slots[i].entries);
-        free(p->slots[i].fates);
-    }
-    if (mem)
-        munmap(mem, n);
+    arena_fini(&p->arena);
     free(p);
     return rc;
 }

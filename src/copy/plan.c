@@ -121,37 +121,52 @@ plan_make(struct plan *p, const struct request *r, struct source *s,
     return 0;
 }
 
-int
-plan_next(struct plan *p, struct map *m, uint32_t max, struct extent *out,
-          struct err *e)
+/* The next block to do, without taking it. */
+static int
+find(struct plan *p, struct map *m, struct err *e)
 {
-    uint64_t size = map_head(m)->size;
-
-    *out = (struct extent){ 0 };
     while (p->at < p->areas.n) {
         const struct extent *a = &p->areas.p[p->at];
         struct map_entry x;
 
         if (p->block * DISK_BLOCK >= a->start + a->length) {
-            if (out->length)
-                return 1;
             if (++p->at < p->areas.n)
                 p->block = p->areas.p[p->at].start / DISK_BLOCK;
             continue;
         }
         if (map_get(m, p->block, &x, e))
             return -1;
-        if (to_do(x)) {
-            if (!out->length)
-                out->start = p->block * DISK_BLOCK;
-            out->length += disk_block_bytes(size, p->block++);
-            if (out->length >= max)
-                return 1;
-        } else if (out->length) {
+        if (to_do(x))
             return 1;
-        } else {
-            p->block++;
-        }
+        p->block++;
     }
-    return out->length > 0;
+    return 0;
+}
+
+int
+plan_next(struct plan *p, struct map *m, uint32_t max, uint32_t gap,
+          struct extent *out, bool *wanted, struct err *e)
+{
+    uint64_t size = map_head(m)->size, first = 0, n = 0;
+    int rc;
+
+    while ((rc = find(p, m, e)) > 0) {
+        uint64_t skip = n ? p->block - first - n : 0;
+
+        if (!n)
+            first = p->block;
+        if (skip * DISK_BLOCK > gap || (n + skip + 1) * DISK_BLOCK > max)
+            break;
+        while (skip--)
+            wanted[n++] = false;
+        wanted[n++] = true;
+        p->block++;
+    }
+    if (rc < 0)
+        return -1;
+    out->start = first * DISK_BLOCK;
+    out->length = n * DISK_BLOCK;
+    if (out->start + out->length > size)
+        out->length = size - out->start;
+    return n > 0;
 }

@@ -277,19 +277,14 @@ read_numbers(struct request *r, struct err *e)
         number(r, KEY_DISK_SIZE, DISK_SECTOR, DISK_SIZE_MAX, 0, &r->disk_size,
                e) ||
         multiple(r->disk_size, DISK_SECTOR, KEY_DISK_SIZE, e) ||
-        number(r, KEY_READERS, 1, COPY_SLOTS_MAX, COPY_SLOTS_DEFAULT, &slots,
-               e) ||
-        number(r, KEY_REQUEST, DISK_BLOCK, COPY_REQUEST_MAX,
-               COPY_REQUEST_DEFAULT, &bytes, e) ||
+        number(r, KEY_READERS, 1, COPY_SLOTS_MAX, COPY_SLOTS_MAX, &slots, e) ||
+        number(r, KEY_REQUEST, DISK_BLOCK, PACE_REQUEST_MAX, PACE_REQUEST_MAX,
+               &bytes, e) ||
         multiple(bytes, DISK_BLOCK, KEY_REQUEST, e) ||
         number(r, KEY_RATE, 0, COPY_RATE_MAX, 0, &r->rate, e) ||
         number(r, KEY_TIMEOUT, 1, COPY_TIMEOUT_MAX, COPY_TIMEOUT_DEFAULT,
                &timeout, e))
         return -1;
-    if (slots * bytes > COPY_BUFFERS_MAX)
-        return err_set(e, ERR_USER,
-                       "readers times request is more than %u bytes of memory",
-                       COPY_BUFFERS_MAX);
     r->port = (uint16_t)port;
     r->slots = (unsigned)slots;
     r->bytes = (uint32_t)bytes;

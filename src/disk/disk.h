@@ -133,8 +133,11 @@ int map_dirty(struct map *m, bool uncopied, struct extents *out, struct err *e);
  * `zeroed` counts for a map without a plan only. */
 int map_begin(struct map *m, const char *plan_id, uint64_t digest,
               const struct extents *plan, bool zeroed, struct err *e);
-/* Puts the entries in and makes them stable.  Sorts c. */
+/* Puts the entries in: stable once a map_sync that began later has ended.
+ * Sorts c. */
 int map_apply(struct map *m, struct map_change *c, size_t n, struct err *e);
+/* Makes all that was put in stable.  Any thread, while none closes m. */
+int map_sync(const struct map *m, struct err *e);
 /* Makes `holes_zero` true and stable. */
 int map_holes_zero(struct map *m, struct err *e);
 

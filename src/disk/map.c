@@ -265,9 +265,8 @@ map_apply(struct map *m, struct map_change *c, size_t n, struct err *e)
 {
     size_t i = 0;
 
-    if (!n)
-        return 0;
-    qsort(c, n, sizeof *c, by_block);
+    if (n)
+        qsort(c, n, sizeof *c, by_block);
     while (i < n) {
         uint64_t no = c[i].block / MAP_PAGE_BLOCKS;
         struct map_cached *page = map_load_page(m, no, e);
@@ -283,7 +282,7 @@ map_apply(struct map *m, struct map_change *c, size_t n, struct err *e)
         if (map_store_page(m, page, e))
             return -1;
     }
-    return map_sync(m, e);
+    return 0;
 }
 
 int

@@ -225,7 +225,7 @@ map_store_page(struct map *m, struct map_cached *c, struct err *e)
 }
 
 int
-map_sync(struct map *m, struct err *e)
+map_sync(const struct map *m, struct err *e)
 {
     if (fdatasync(m->fd))
         return err_errno(e, errno, "syncing the block map %s", m->path);

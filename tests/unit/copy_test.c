@@ -403,10 +403,11 @@ teardown(void **state)
 static void
 steps(struct world *w, struct plan *p, struct str *out)
 {
+    bool wanted[(1u << 20) / DISK_BLOCK];
     struct err e = ERR_INIT;
     struct extent x;
 
-    while (plan_next(p, w->map, 1u << 20, &x, &e) == 1)
+    while (plan_next(p, w->map, 1u << 20, 0, &x, wanted, &e) == 1)
         str_addf(out, "%u+%u ", (unsigned)(x.start / DISK_BLOCK),
                  (unsigned)disk_blocks(x.length));
     assert_int_equal(e.class, ERR_NONE);

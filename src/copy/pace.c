@@ -1,0 +1,190 @@
+/* How much to read at a time.  What is in flight follows the product of what
+ * the source delivers and how long it takes to answer: as much again waits
+ * behind that, so that growth is found and nothing runs dry.  Time comes from
+ * the caller. */
+#include "copy/copy.h"
+
+#include <assert.h>
+
+#define GAIN         2u         /* in flight, of rate times latency */
+#define FLOOR        (1u << 20) /* bytes in flight at least */
+#define BEGIN        (4u << 20) /* and before anything is known */
+#define REQUESTS     8u         /* the bytes in flight make so many */
+#define REQUEST_MIN  (256u << 10)
+#define EPOCH_NS     250000000ll  /* the best rate of each is kept ... */
+#define LOOK_NS      4000000000ll /* how often the latency is looked at anew */
+#define LOOK_SHARE   3u           /* with so much less in flight meanwhile */
+#define LOOK_TURNS   3            /* for so many latencies */
+#define LOOK_MAX_NS  400000000ll
+#define SHRINK_NS    1000000000ll /* errors of one burst halve once */
+#define GROW_AFTER   64           /* good reads before the cap grows again */
+#define GROW_SHARE   16u
+#define REQUEST_NS   30000u     /* what a request costs by itself, at least */
+#define GAP_RATE_MIN 100000000u /* bytes/s; what any link is good for */
+#define GAP_MAX      (1u << 20)
+
+void
+pace_init(struct pace *p, unsigned reads, uint32_t request, int64_t now)
+{
+    *p = (struct pace){
+        .reads_max = reads,
+        .request_max = request,
+        .cap = COPY_BUFFERS,
+        .window = BEGIN,
+        .epoch = now,
+        .looked = now,
+    };
+}
+
+static uint64_t
+at_most(uint64_t n, uint64_t max)
+{
+    return n < max ? n : max;
+}
+
+static uint64_t
+rate_of(const struct pace *p)
+{
+    uint64_t best = 0;
+
+    for (unsigned i = 0; i < PACE_EPOCHS; i++)
+        if (p->rates[i] > best)
+            best = p->rates[i];
+    return best;
+}
+
+static uint64_t
+in_flight_max(const struct pace *p)
+{
+    uint64_t n = p->looking ? p->window / LOOK_SHARE : p->window;
+
+    return at_most(n < DISK_BLOCK ? DISK_BLOCK : n, p->cap);
+}
+
+uint32_t
+pace_request(const struct pace *p)
+{
+    uint64_t n = p->window / REQUESTS;
+
+    if (n < REQUEST_MIN)
+        n = REQUEST_MIN;
+    n = at_most(at_most(n, p->cap), at_most(p->request_max, PACE_REQUEST_MAX));
+    return (uint32_t)(n - n % DISK_BLOCK);
+}
+
+uint32_t
+pace_gap(const struct pace *p)
+{
+    uint64_t most = at_most(p->cap / DISK_BLOCK, p->reads_max);
+    uint64_t cost = p->latency / most, rate = rate_of(p);
+
+    if (cost < REQUEST_NS)
+        cost = REQUEST_NS;
+    if (rate < GAP_RATE_MIN)
+        rate = GAP_RATE_MIN;
+    /* rate below 2^40, cost below 2^40: by thousands, no overflow */
+    return (uint32_t)at_most(rate / 1000 * (cost / 1000) / 1000, GAP_MAX);
+}
+
+bool
+pace_room(const struct pace *p)
+{
+    return !p->reads ||
+           (p->reads < p->reads_max && p->in_flight < in_flight_max(p));
+}
+
+void
+pace_began(struct pace *p, struct pace_read *r, uint32_t n, int64_t now)
+{
+    *r = (struct pace_read){ now, p->delivered, n };
+    p->reads++;
+    p->in_flight += n;
+}
+
+/* The window follows; it never falls by more than half at a time. */
+static void
+settle(struct pace *p)
+{
+    uint64_t rate = at_most(rate_of(p), COPY_RATE_MAX);
+    uint64_t want = rate / 1000 * (p->latency / 1000) / 1000 * GAIN;
+
+    if (want < FLOOR)
+        want = FLOOR;
+    if (want < p->window / 2)
+        want = p->window / 2;
+    p->window = at_most(want, COPY_BUFFERS);
+}
+
+static void
+next_epoch(struct pace *p, int64_t now)
+{
+    if (now - p->epoch < EPOCH_NS)
+        return;
+    p->epoch = now;
+    p->at = (p->at + 1) % PACE_EPOCHS;
+    p->rates[p->at] = 0;
+    settle(p);
+}
+
+/* With less in flight nothing waits behind anything else: what an answer takes
+ * then is the latency of the way itself. */
+static void
+look(struct pace *p, int64_t began, uint64_t took, int64_t now)
+{
+    if (p->looking && began >= p->looking && took < p->seen)
+        p->seen = took;
+    if (!p->looking && now - p->looked >= LOOK_NS) {
+        p->looking = now;
+        p->seen = UINT64_MAX;
+        p->look_ns = (int64_t)at_most(p->latency * LOOK_TURNS, LOOK_MAX_NS);
+    } else if (p->looking && p->seen != UINT64_MAX &&
+               now - p->looking >= p->look_ns) {
+        p->latency = p->seen;
+        p->looking = 0;
+        p->looked = now;
+    }
+}
+
+void
+pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
+{
+    uint64_t took = now > r->began ? (uint64_t)(now - r->began) : 1;
+    uint64_t rate;
+
+    assert(p->reads && p->in_flight >= r->n);
+    p->reads--;
+    p->in_flight -= r->n;
+    if (!good)
+        return;
+    took = at_most(took, COPY_RATE_MAX);
+    p->delivered += r->n;
+    rate = (p->delivered - r->delivered) * 1000000 / (took / 1000 + 1);
+    if (rate > p->rates[p->at])
+        p->rates[p->at] = rate;
+    if (!p->latency || took < p->latency)
+        p->latency = took;
+    look(p, r->began, took, now);
+    next_epoch(p, now);
+    if (rate_of(p) == rate)
+        settle(p);
+    if (++p->good >= GROW_AFTER && p->cap < COPY_BUFFERS) {
+        uint64_t more = p->cap / GROW_SHARE;
+
+        p->good = 0;
+        p->cap = at_most(p->cap + (more > DISK_BLOCK ? more : DISK_BLOCK),
+                         COPY_BUFFERS);
+    }
+}
+
+bool
+pace_shrink(struct pace *p, const struct pace_read *r, int64_t now)
+{
+    p->good = 0;
+    if (p->cap == DISK_BLOCK || (p->shrunk && now - p->shrunk < SHRINK_NS))
+        return false;
+    p->shrunk = now;
+    p->cap = (p->in_flight + r->n) / 2; /* it has ended already */
+    if (p->cap < DISK_BLOCK)
+        p->cap = DISK_BLOCK;
+    return true;
+}
