@@ -345,6 +345,7 @@ struct pace {
     uint64_t cap;                /* that may be: the source's buffers */
     unsigned good;               /* reads since cap changed */
     int64_t shrunk;              /* last time; 0: never */
+    uint64_t full;               /* bytes that were too much then */
     uint64_t delivered;          /* bytes since the start */
     uint64_t rates[PACE_EPOCHS]; /* best of each, bytes/s; a ring */
     unsigned at;                 /* its newest */

@@ -16,9 +16,9 @@
 #define LOOK_SHARE   3u           /* with so much less in flight meanwhile */
 #define LOOK_TURNS   3            /* for so many latencies */
 #define LOOK_MAX_NS  400000000ll
-#define SHRINK_NS    1000000000ll /* errors of one burst halve once */
-#define GROW_AFTER   64           /* good reads before the cap grows again */
+#define GROW_AFTER   64 /* good reads before the cap grows again */
 #define GROW_SHARE   16u
+#define FULL_NS      10000000000ll /* what was too much is not tried before */
 #define REQUEST_NS   30000u     /* what a request costs by itself, at least */
 #define GAP_RATE_MIN 100000000u /* bytes/s; what any link is good for */
 #define GAP_MAX      (1u << 20)
@@ -145,6 +145,20 @@ look(struct pace *p, int64_t began, uint64_t took, int64_t now)
     }
 }
 
+/* The cap comes back: soon up to near where it was too much, later beyond. */
+static void
+grow(struct pace *p, int64_t now)
+{
+    uint64_t more = p->cap / GROW_SHARE;
+
+    if (++p->good < GROW_AFTER || p->cap == COPY_BUFFERS)
+        return;
+    p->good = 0;
+    more = p->cap + (more > DISK_BLOCK ? more : DISK_BLOCK);
+    if (more < p->full || now - p->shrunk >= FULL_NS)
+        p->cap = at_most(more, COPY_BUFFERS);
+}
+
 void
 pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
 {
@@ -167,24 +181,20 @@ pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
     next_epoch(p, now);
     if (rate_of(p) == rate)
         settle(p);
-    if (++p->good >= GROW_AFTER && p->cap < COPY_BUFFERS) {
-        uint64_t more = p->cap / GROW_SHARE;
-
-        p->good = 0;
-        p->cap = at_most(p->cap + (more > DISK_BLOCK ? more : DISK_BLOCK),
-                         COPY_BUFFERS);
-    }
+    grow(p, now);
 }
 
 bool
 pace_shrink(struct pace *p, const struct pace_read *r, int64_t now)
 {
+    uint64_t was = p->in_flight + r->n; /* it has ended already */
+
     p->good = 0;
-    if (p->cap == DISK_BLOCK || (p->shrunk && now - p->shrunk < SHRINK_NS))
+    /* of a burst the first one tells */
+    if (p->cap == DISK_BLOCK || (p->shrunk && r->began < p->shrunk))
         return false;
     p->shrunk = now;
-    p->cap = (p->in_flight + r->n) / 2; /* it has ended already */
-    if (p->cap < DISK_BLOCK)
-        p->cap = DISK_BLOCK;
+    p->full = was;
+    p->cap = was / 2 > DISK_BLOCK ? was / 2 : DISK_BLOCK;
     return true;
 }
