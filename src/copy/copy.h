@@ -14,9 +14,10 @@
 #include "base/str.h"
 #include "disk/disk.h"
 
-#define COPY_SLOTS_MAX       256u         /* requests in flight */
-#define COPY_REQUEST_MAX     (16u << 20)  /* bytes */
-#define COPY_BUFFERS         (40u << 20)  /* bytes, of all slots together */
+#define COPY_SLOTS_MAX       256u        /* requests in flight */
+#define COPY_REQUEST_MAX     (16u << 20) /* bytes */
+#define COPY_BUFFERS         (40u << 20) /* bytes, of all slots together */
+#define COPY_GAP_AUTO        UINT32_MAX
 #define COPY_LINE_MAX        8192u        /* bytes of a line of the request */
 #define COPY_EXTENTS_MAX     (64u << 20)  /* after merging neighbours */
 #define COPY_RATE_MAX        (1ull << 40) /* bytes/s */
@@ -60,6 +61,8 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
       "requests in flight at most, 1 to 256 (256)")                          \
     K(REQUEST, "request", OPTIONAL,                                          \
       "bytes of one at most, a multiple of 65536 up to 2097152 (2097152)")   \
+    K(GAP, "gap", OPTIONAL,                                                  \
+      "bytes between areas to read through (where it pays)")                 \
     K(RATE, "rate", OPTIONAL,                                                \
       "bytes per second read at most, 0: no limit (0)")                      \
     K(TIMEOUT, "timeout", OPTIONAL,                                          \
@@ -84,6 +87,7 @@ struct request {
     uint64_t rate;      /* bytes/s; 0: no limit */
     unsigned slots;     /* reads in flight at most */
     uint32_t bytes;     /* of one at most; a multiple of DISK_BLOCK */
+    uint32_t gap; /* bytes to read through; COPY_GAP_AUTO: where it pays */
     int64_t timeout_ms;
 };
 
@@ -126,6 +130,8 @@ void report_open(const char *transport, uint64_t size, uint64_t todo,
 void report_progress(const struct counters *c);
 /* Also a line of the log.  Any thread but VDDK's. */
 void report_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The block at that byte contradicts what was said to have changed. */
+void report_doubt(uint64_t offset);
 /* ERR_NONE: done.  ERR_STOPPED: stopped.  -1: the line could not be written. */
 int report_end(const struct counters *c, const struct err *e);
 
@@ -345,7 +351,6 @@ struct pace {
     uint64_t cap;                /* that may be: the source's buffers */
     unsigned good;               /* reads since cap changed */
     int64_t shrunk;              /* last time; 0: never */
-    uint64_t full;               /* bytes that were too much then */
     uint64_t delivered;          /* bytes since the start */
     uint64_t rates[PACE_EPOCHS]; /* best of each, bytes/s; a ring */
     unsigned at;                 /* its newest */

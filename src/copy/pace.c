@@ -18,7 +18,6 @@
 #define LOOK_MAX_NS  400000000ll
 #define GROW_AFTER   64 /* good reads before the cap grows again */
 #define GROW_SHARE   16u
-#define FULL_NS      10000000000ll /* what was too much is not tried before */
 #define REQUEST_NS   30000u     /* what a request costs by itself, at least */
 #define GAP_RATE_MIN 100000000u /* bytes/s; what any link is good for */
 #define GAP_MAX      (1u << 20)
@@ -145,18 +144,17 @@ look(struct pace *p, int64_t began, uint64_t took, int64_t now)
     }
 }
 
-/* The cap comes back: soon up to near where it was too much, later beyond. */
+/* The cap comes back. */
 static void
-grow(struct pace *p, int64_t now)
+grow(struct pace *p)
 {
     uint64_t more = p->cap / GROW_SHARE;
 
     if (++p->good < GROW_AFTER || p->cap == COPY_BUFFERS)
         return;
     p->good = 0;
-    more = p->cap + (more > DISK_BLOCK ? more : DISK_BLOCK);
-    if (more < p->full || now - p->shrunk >= FULL_NS)
-        p->cap = at_most(more, COPY_BUFFERS);
+    p->cap =
+        at_most(p->cap + (more > DISK_BLOCK ? more : DISK_BLOCK), COPY_BUFFERS);
 }
 
 void
@@ -181,7 +179,7 @@ pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
     next_epoch(p, now);
     if (rate_of(p) == rate)
         settle(p);
-    grow(p, now);
+    grow(p);
 }
 
 bool
@@ -194,7 +192,6 @@ pace_shrink(struct pace *p, const struct pace_read *r, int64_t now)
     if (p->cap == DISK_BLOCK || (p->shrunk && r->began < p->shrunk))
         return false;
     p->shrunk = now;
-    p->full = was;
     p->cap = was / 2 > DISK_BLOCK ? was / 2 : DISK_BLOCK;
     return true;
 }

@@ -122,6 +122,7 @@ judge_gap(uint64_t at, const struct map_entry *old, const struct map_entry *new,
     if ((old->flags & (MAP_COPIED | MAP_DIRTY)) != MAP_COPIED ||
         old->hash == new->hash)
         return 0;
+    report_doubt(at);
     return err_set(e, ERR_DAMAGED,
                    "the block at %llu is not what was copied, and no change of "
                    "it was reported: the whole disk has to be compared",
@@ -394,6 +395,7 @@ next_slot(struct pipeline *p, struct err *e)
 {
     bool wanted[PACE_REQUEST_MAX / DISK_BLOCK];
     uint32_t most = pace_request(&p->pace);
+    uint32_t gap = p->req->gap;
     struct slot *s = p->free;
     struct extent next;
     unsigned blocks = most / DISK_BLOCK;
@@ -404,7 +406,9 @@ next_slot(struct pipeline *p, struct err *e)
     s->buf = arena_take(&p->arena, blocks);
     if (!s->buf)
         return NULL;
-    rc = plan_next(p->plan, p->map, most, pace_gap(&p->pace), &next, wanted, e);
+    if (gap == COPY_GAP_AUTO)
+        gap = pace_gap(&p->pace);
+    rc = plan_next(p->plan, p->map, most, gap, &next, wanted, e);
     s->n = rc > 0 ? (uint32_t)next.length : 0;
     /* what it does not need goes back */
     if (disk_blocks(s->n) < blocks)

@@ -96,6 +96,16 @@ report_warn(const char *fmt, ...)
     send_line(&line);
 }
 
+void
+report_doubt(uint64_t offset)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"doubt\"");
+    add_number(&line, "offset", offset);
+    send_line(&line);
+}
+
 int
 report_end(const struct counters *c, const struct err *e)
 {

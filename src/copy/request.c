@@ -271,7 +271,7 @@ multiple(uint64_t n, uint64_t of, enum key key, struct err *e)
 static int
 read_numbers(struct request *r, struct err *e)
 {
-    uint64_t port, slots, bytes, timeout;
+    uint64_t port, slots, bytes, gap, timeout;
 
     if (number(r, KEY_PORT, 1, UINT16_MAX, 0, &port, e) ||
         number(r, KEY_DISK_SIZE, DISK_SECTOR, DISK_SIZE_MAX, 0, &r->disk_size,
@@ -281,6 +281,7 @@ read_numbers(struct request *r, struct err *e)
         number(r, KEY_REQUEST, DISK_BLOCK, PACE_REQUEST_MAX, PACE_REQUEST_MAX,
                &bytes, e) ||
         multiple(bytes, DISK_BLOCK, KEY_REQUEST, e) ||
+        number(r, KEY_GAP, 0, PACE_REQUEST_MAX, COPY_GAP_AUTO, &gap, e) ||
         number(r, KEY_RATE, 0, COPY_RATE_MAX, 0, &r->rate, e) ||
         number(r, KEY_TIMEOUT, 1, COPY_TIMEOUT_MAX, COPY_TIMEOUT_DEFAULT,
                &timeout, e))
@@ -288,6 +289,7 @@ read_numbers(struct request *r, struct err *e)
     r->port = (uint16_t)port;
     r->slots = (unsigned)slots;
     r->bytes = (uint32_t)bytes;
+    r->gap = (uint32_t)gap;
     r->timeout_ms = (int64_t)timeout * 1000;
     return 0;
 }

@@ -209,6 +209,7 @@ struct disk_record {
     char *marked_change_id; /* base copy only: the map marks whatever changed
                              * before this */
     char *plan;             /* id of the plan being copied */
+    char *doubt;            /* why the whole disk has to be compared; "" */
     bool blank; /* the replica was made by us, reading as zeroes, and its map
                  * knows all that was written since */
     bool base_copied;

@@ -62,6 +62,7 @@ static const struct field disk_fields[] = {
     D("change_id", TEXT, change_id, true),
     D("marked_change_id", TEXT, marked_change_id, false),
     D("plan", TEXT, plan, false),
+    D("doubt", TEXT, doubt, false),
     D("stage", TEXT, stage, false),
     D("progress", REAL, progress, true),
     D("qemu_progress", REAL, progress, false),

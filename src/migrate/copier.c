@@ -92,6 +92,7 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
     c->ms = c->bytes = 0;
     c->heard = clock_ms();
     c->silence = OPEN_SILENCE_MS;
+    c->doubt = false;
     *c->result = '\0';
     identity = m->o->cloud->identity(m->cloud, c->job->replica, e);
     if (!identity)
@@ -174,6 +175,8 @@ on_line(struct machine *m, struct copier *c, const char *text, size_t n,
     }
     if (!strcmp(event, "warn"))
         log_warn("%s", json_str(j, "text", ""));
+    else if (!strcmp(event, "doubt"))
+        c->doubt = true;
     else if (!strcmp(event, "progress"))
         take_counters(c, j);
     else if (!strcmp(event, "end")) {
@@ -251,6 +254,7 @@ copier_done(struct machine *m, struct copier *c, struct err *e)
         return -1;
     record_set(&d->change_id, c->job->frozen->change_id);
     record_set(&d->plan, "");
+    record_set(&d->doubt, "");
     if (d->base_copied)
         d->delta_rounds++;
     d->base_copied = true;

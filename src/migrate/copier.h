@@ -19,6 +19,7 @@ struct copier {
     int64_t best;                   /* most of `done` seen */
     int64_t read0, written0, zero0; /* counters of the disk before this run */
     int64_t ms, bytes; /* of the last progress line, for the rate */
+    bool doubt;        /* what was said to have changed cannot be all */
     char result[16];   /* of the end line; "": it has not come */
     struct err said;   /* what the end line said was wrong */
 };

@@ -57,6 +57,12 @@ ended(struct pool *p, struct copier *c)
         log_warn("%s; continuing from the map", e.msg);
         return;
     }
+    /* what the map holds contradicts what tracking says */
+    if (c->doubt && !round_plan_doubt(p->m, c->job, e.msg, &closing)) {
+        c->state = PAUSING;
+        c->again = clock_ms();
+        return;
+    }
     if (!p->why.class) {
         p->why = e;
         err_wrap(&p->why, "disk %s", c->job->d->name);

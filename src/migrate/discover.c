@@ -98,6 +98,7 @@ add_disks(struct machine *m)
         record_set(&d.change_id, "");
         record_set(&d.marked_change_id, "");
         record_set(&d.plan, "");
+        record_set(&d.doubt, "");
         vec_push(&m->r->disks, d);
     }
 }

@@ -87,6 +87,10 @@ struct copy_job {
     struct round_plan plan;
 };
 struct copy_jobs VEC(struct copy_job);
+/* plan.c: the copier found that the changed areas cannot be right: from here
+ * on, and after a restart, the whole disk is compared. */
+int round_plan_doubt(struct machine *m, struct copy_job *job, const char *why,
+                     struct err *e);
 int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);
 
 /* finalize.c */

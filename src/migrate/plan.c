@@ -50,6 +50,15 @@ is_doubt(const struct err *e)
            e->class == ERR_NOTFOUND || e->class == ERR_USER;
 }
 
+static void
+doubt(struct machine *m, struct disk_record *d, const char *why)
+{
+    record_set(&d->doubt, why);
+    log_warn("changed areas are in doubt (%s); comparing the whole disk", why);
+    machine_event(m, "full_compare",
+                  json_pack("{s:s, s:s}", "disk", d->name, "why", why));
+}
+
 static int
 plan_changes(struct machine *m, struct disk_record *d, const struct vs_disk *f,
              const char *change_id, struct round_plan *p, struct err *e)
@@ -59,13 +68,9 @@ plan_changes(struct machine *m, struct disk_record *d, const struct vs_disk *f,
         return 0;
     if (!is_doubt(e))
         return -1;
-    log_warn("changed areas are in doubt (%s); comparing the whole disk",
-             e->msg);
-    machine_event(m, "full_compare",
-                  json_pack("{s:s, s:s}", "disk", d->name, "why", e->msg));
+    doubt(m, d, e->msg);
     err_clear(e);
     extents_fini(&p->areas);
-    p->mode = "compare";
     return 0;
 }
 
@@ -79,13 +84,15 @@ round_plan_make(struct machine *m, struct disk_record *d,
 
     memset(p, 0, sizeof *p);
     same = xasprintf("base %s %s", m->r->active_snapshot, f->change_id);
-    if (!d->base_copied && (!*from || !strcmp(d->plan, same))) {
+    if (!*d->doubt && !d->base_copied && (!*from || !strcmp(d->plan, same))) {
         p->mode = "allocated";
         p->id = take(same);
     } else {
         p->uncopied = !d->base_copied;
-        if (plan_changes(m, d, f, from, p, e))
+        if (!*d->doubt && plan_changes(m, d, f, from, p, e))
             return -1;
+        if (*d->doubt)
+            p->mode = "compare";
         p->id = xasprintf("%s %s %s from %s %s", kind, m->r->active_snapshot,
                           f->change_id, from, p->mode);
     }
@@ -99,6 +106,18 @@ round_plan_make(struct machine *m, struct disk_record *d,
     if (d->base_copied)
         d->changed = d->round_total;
     return 0;
+}
+
+int
+round_plan_doubt(struct machine *m, struct copy_job *job, const char *why,
+                 struct err *e)
+{
+    round_plan_fini(&job->plan);
+    doubt(m, job->d, why);
+    return round_plan_make(m, job->d, job->frozen, &job->plan, e) ||
+                   machine_save(m, e)
+               ? -1
+               : 0;
 }
 
 void

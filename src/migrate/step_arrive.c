@@ -188,6 +188,7 @@ start_over(struct machine *m, struct disk_record *d, const char *why,
     record_set(&d->change_id, "");
     record_set(&d->marked_change_id, "");
     record_set(&d->plan, "");
+    record_set(&d->doubt, "");
     if (m->resume > STEP_creating_base_snapshot)
         m->resume = STEP_creating_base_snapshot;
     m->r->final_round = false;

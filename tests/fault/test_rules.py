@@ -249,3 +249,28 @@ def test_nothing_secret_is_shown(start_engine):
     for path in engine.control.rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path
+
+
+def test_change_that_tracking_missed(start_engine):
+    """What is read through between two areas is held against the map."""
+    engine = start_engine(world(vm(
+        disks=[{"size": 8 * MIB, "content": "random"}],
+        guest={"writes_per_s": 0})))
+    engine.ask_copier_for("gap 1048576")
+    spec = engine.spec("vm1", delta_interval=3600)
+    child = engine.start("--spec", spec)
+    wait_for("the wait", lambda: engine.stage("vm1") == "delta" and
+             not engine.record("vm1")["active_snapshot"])
+    disk = engine.lab.state("vm1")["disks"][0]["key"]
+    for block in (20, 22, 24):
+        engine.lab.ctl("write", vm="vm1", disk=disk, offset=block << 16,
+                       length=65536, seed=7)
+    # the middle one of the three is not told
+    engine.lab.ctl("fault", method="QueryChangedDiskAreas",
+                   fault="cbt:missing", count=1)
+    engine.finalize("--spec", spec)
+    engine.wait(child)
+    engine.compare("vm1")
+    assert "comparing the whole disk" in engine.log("vm1")
+    assert f"the block at {22 << 16} is not what was copied" in (
+        engine.log("vm1"))

@@ -231,6 +231,7 @@ struct fake {
     unsigned after_bad_max; /* most in flight once the bad ones are over */
     unsigned bad_from, bad_count; /* reads from..from+count-1 come back as */
     enum read_verdict bad;        /* this */
+    uint32_t too_large;           /* bytes; such a read is refused; 0: none */
     unsigned stop_at;             /* the read that asks us to stop */
 };
 
@@ -277,7 +278,10 @@ fake_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
     memset(buf, 0xee, n);
     if (!bad)
         memcpy(buf, f->data + offset, n);
-    done_post(f->done, slot, bad ? f->bad : READ_OK);
+    done_post(f->done, slot,
+              bad                                 ? f->bad
+              : f->too_large && n >= f->too_large ? READ_SHRINK
+                                                  : READ_OK);
 }
 
 static void
@@ -370,6 +374,7 @@ setup(void **state)
     w->req = (struct request){ .disk_size = SIZE,
                                .slots = 8,
                                .bytes = DISK_BLOCK,
+                               .gap = 0,
                                .zeroed = true,
                                .timeout_ms = COPY_WORLD_MS };
     ask_for(w, PLAN_ALL, "base");
@@ -606,8 +611,23 @@ short_buffers_halve_the_depth(void **state)
     w->fake.bad_count = 8;
     r = run(w);
     assert_int_equal(r.rc, 0);
-    /* The burst of eight counted once; 65 good reads give one back. */
+    /* The burst of eight counted once; 64 good reads give one back. */
     assert_true(w->fake.after_bad_max == 4 || w->fake.after_bad_max == 5);
+    assert_equal_disks(w);
+}
+
+static void
+requests_too_large_are_cut(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    start_server(w);
+    w->req.bytes = 16 * DISK_BLOCK;
+    w->fake.too_large = 3 * DISK_BLOCK;
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(r.c.read, SIZE);
     assert_equal_disks(w);
 }
 
@@ -657,6 +677,81 @@ zeroes_are_skipped_on_a_new_target_only(void **state)
     assert_equal_disks(w);
 }
 
+/* A delta of blocks 10, 12 and 20, with what lies between read through. */
+static void
+ask_for_gaps(struct world *w)
+{
+    struct ran r;
+
+    start_server(w);
+    w->req.bytes = 16 * DISK_BLOCK;
+    w->req.gap = DISK_BLOCK;
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    ask_for(w, PLAN_LIST, "delta");
+    for (unsigned i = 0; i < 3; i++) {
+        static const unsigned blocks[] = { 10, 12, 20 };
+        uint64_t at = (uint64_t)blocks[i] * DISK_BLOCK;
+
+        extents_add(&w->req.list, at, DISK_BLOCK);
+        memset(w->fake.data + at, 0x77, DISK_BLOCK);
+    }
+    w->fake.reads = 0;
+}
+
+static void
+small_gaps_are_read_through(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    ask_for_gaps(w);
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(w->fake.reads, 2);
+    assert_int_equal(r.c.read, 4 * DISK_BLOCK);
+    assert_int_equal(r.c.written, 3 * DISK_BLOCK);
+    assert_int_equal(r.c.done, 3 * DISK_BLOCK);
+    assert_equal_disks(w);
+}
+
+static void
+gap_that_changed_is_a_doubt(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    ask_for_gaps(w);
+    w->fake.data[11 * DISK_BLOCK + 5] ^= 1;
+    r = run(w);
+    assert_int_equal(r.rc, -1);
+    assert_int_equal(r.e.class, ERR_DAMAGED);
+    /* Comparing finds it, and what this run has written. */
+    ask_for(w, PLAN_COMPARE, "again");
+    extents_fini(&w->req.list);
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_equal_disks(w);
+}
+
+static void
+gap_that_was_never_copied_tells_nothing(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    start_server(w);
+    w->req.bytes = 16 * DISK_BLOCK;
+    w->req.gap = DISK_BLOCK;
+    ask_for(w, PLAN_LIST, "first");
+    extents_add(&w->req.list, 10 * DISK_BLOCK, DISK_BLOCK);
+    extents_add(&w->req.list, 12 * DISK_BLOCK, DISK_BLOCK);
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(r.c.written, 2 * DISK_BLOCK);
+    assert_int_equal(r.c.read, 3 * DISK_BLOCK);
+}
+
 /* Last, since being asked to stop lasts. */
 static void
 stopped_is_not_done(void **state)
@@ -693,6 +788,10 @@ main(void)
         WORLD_TEST(reads_that_fail_are_tried_again),
         WORLD_TEST(retries_have_an_end),
         WORLD_TEST(short_buffers_halve_the_depth),
+        WORLD_TEST(requests_too_large_are_cut),
+        WORLD_TEST(small_gaps_are_read_through),
+        WORLD_TEST(gap_that_changed_is_a_doubt),
+        WORLD_TEST(gap_that_was_never_copied_tells_nothing),
         WORLD_TEST(a_read_that_fails_for_good_ends_it),
         WORLD_TEST(zeroes_are_skipped_on_a_new_target_only),
         WORLD_TEST(stopped_is_not_done),
