@@ -185,7 +185,8 @@ pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
 bool
 pace_shrink(struct pace *p, const struct pace_read *r, int64_t now)
 {
-    uint64_t was = p->in_flight + r->n; /* it has ended already */
+    /* it has ended already */
+    uint64_t was = at_most(p->in_flight + r->n, p->cap);
 
     p->good = 0;
     /* of a burst the first one tells */
