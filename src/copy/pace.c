@@ -186,13 +186,15 @@ bool
 pace_shrink(struct pace *p, const struct pace_read *r, int64_t now)
 {
     /* it has ended already */
-    uint64_t was = at_most(p->in_flight + r->n, p->cap);
+    uint64_t half = (p->in_flight + r->n) / 2;
 
     p->good = 0;
     /* of a burst the first one tells */
     if (p->cap == DISK_BLOCK || (p->shrunk && r->began < p->shrunk))
         return false;
     p->shrunk = now;
-    p->cap = was / 2 > DISK_BLOCK ? was / 2 : DISK_BLOCK;
+    p->cap = at_most(half, p->cap - p->cap / 4);
+    if (p->cap < DISK_BLOCK)
+        p->cap = DISK_BLOCK;
     return true;
 }
