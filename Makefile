@@ -4,7 +4,7 @@ BUILD ?= build
 MESON_ARGS ?=
 NINJA := ninja -C
 
-.PHONY: all deps build demo test test-quick check clean install
+.PHONY: all deps build demo test test-quick bench check clean install
 
 all: build
 
@@ -29,6 +29,15 @@ test:
 # The same suites once, without instruments.
 test-quick: build
 	@scripts/run-tests --quick
+
+# The copier against nbdkit, nbdcopy and qemu-nbd: docs/performance.md.
+# BENCH="--only link --repeat 5" and the like; tests/bench/bench --help.
+bench:
+	@scripts/install-deps build run test
+	@test -f build-bench/build.ninja || \
+	  meson setup build-bench -Dbuildtype=release -Dwerror=true >/dev/null
+	@$(NINJA) build-bench --quiet
+	@tests/bench/bench --json build-bench/bench.json $(BENCH)
 
 check:
 	@tools/check-layers src/LAYERS src/*/*.[ch] lab/*.[ch] lab/*/*.[ch]
