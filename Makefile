@@ -4,7 +4,7 @@ BUILD ?= build
 MESON_ARGS ?=
 NINJA := ninja -C
 
-.PHONY: all deps build demo test test-quick bench check clean install
+.PHONY: all deps build demo test test-quick bench fuzz check clean install
 
 all: build
 
@@ -23,7 +23,7 @@ demo: deps build
 # Everything: style, unit and end-to-end suites under ASan and UBSan, the
 # copier under TSan, the unit suite under valgrind, real third-party software.
 test:
-	@scripts/install-deps build run test
+	@scripts/install-deps build run test fuzz
 	@scripts/run-tests
 
 # The same suites once, without instruments.
@@ -38,6 +38,11 @@ bench:
 	  meson setup build-bench -Dbuildtype=release -Dwerror=true >/dev/null
 	@$(NINJA) build-bench --quiet
 	@tests/bench/bench --json build-bench/bench.json $(BENCH)
+
+# FUZZ_SECONDS=60 for each of TARGETS (all), with what was learnt before.
+fuzz:
+	@scripts/install-deps build fuzz
+	@scripts/fuzz $(TARGETS)
 
 check:
 	@tools/check-layers src/LAYERS src/*/*.[ch] lab/*.[ch] lab/*/*.[ch]

@@ -206,6 +206,11 @@ struct vddk_meaning {
 };
 struct vddk_meaning vddk_meaning(unsigned code);
 
+/* The answer to a question of sectors, pushed in bytes; ERR_REMOTE if it is too
+ * long or far outside of the question. */
+struct vddk_block_list;
+int vddk_blocks(const struct vddk_block_list *list, uint64_t start,
+                uint64_t sectors, struct extents *out, struct err *e);
 /* One QueryAllocatedBlocks of sectors: pushes the answer as it is, in bytes. */
 typedef int vddk_query(void *ctx, uint64_t start, uint64_t sectors,
                        struct extents *out, struct err *e);

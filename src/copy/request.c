@@ -136,15 +136,17 @@ static int
 add_key(struct request *r, const char *key, const char *value,
         unsigned long number, struct err *e)
 {
+    /* No more of it: without its space a line may be a secret as a whole. */
+    size_t of_key = strspn(key, "abcdefghijklmnopqrstuvwxyz.");
     size_t i = 0;
 
     while (i < KEY_COUNT && strcmp(keys[i].key, key))
         i++;
     if (i == KEY_COUNT)
         return err_set(e, ERR_USER,
-                       "line %lu of the request: unknown key '%.40s'; "
+                       "line %lu of the request: unknown key '%.*s'; "
                        "v2c-copy --help lists them",
-                       number, key);
+                       number, (int)(of_key < 40 ? of_key : 40), key);
     if (r->text[i] || (i == KEY_PASSWORD && r->password))
         return err_set(e, ERR_USER,
                        "line %lu of the request: %s is given twice", number,

@@ -13,7 +13,6 @@
 #define API_MAJOR          6
 #define API_MINOR          5
 #define DEFAULT_TRANSPORTS "nbdssl:nbd"
-#define BLOCKS_MAX         VDDK_MAX_CHUNKS /* of one answer */
 #define LOG_LINE_MAX       1024
 
 struct vddk_functions {
@@ -303,25 +302,13 @@ query(void *ctx, uint64_t start, uint64_t sectors, struct extents *out,
     struct vddk_block_list *list = NULL;
     vddk_error rc = v->f.QueryAllocatedBlocks(v->disk, start, sectors,
                                               VDDK_MIN_CHUNK, &list);
-    uint32_t n;
+    int bad;
 
     if (VDDK_CODE(rc) != VDDK_OK || !list)
         return vddk_failed(v, rc, "asking what is allocated", e);
-    n = list->num_blocks;
-    for (uint32_t i = 0; i < n && n <= BLOCKS_MAX; i++) {
-        const struct vddk_block *b = &list->blocks[i];
-
-        if (b->offset > start + sectors || b->length > sectors)
-            n = BLOCKS_MAX + 1; /* not what was asked; would overflow */
-        else
-            vec_push(out, (struct extent){ b->offset * VDDK_SECTOR,
-                                           b->length * VDDK_SECTOR });
-    }
+    bad = vddk_blocks(list, start, sectors, out, e);
     v->f.FreeBlockList(list);
-    if (n > BLOCKS_MAX)
-        return err_set(e, ERR_REMOTE,
-                       "asking what is allocated: the answer makes no sense");
-    return 0;
+    return bad;
 }
 
 static int

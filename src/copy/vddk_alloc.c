@@ -8,6 +8,26 @@
 
 _Static_assert(CHUNK_BYTES == DISK_BLOCK, "chunks are blocks");
 
+int
+vddk_blocks(const struct vddk_block_list *list, uint64_t start,
+            uint64_t sectors, struct extents *out, struct err *e)
+{
+    bool bad = list->num_blocks > VDDK_MAX_CHUNKS;
+
+    for (uint32_t i = 0; !bad && i < list->num_blocks; i++) {
+        const struct vddk_block *b = &list->blocks[i];
+
+        /* what was not asked for might overflow as bytes */
+        bad = b->offset > start + sectors || b->length > sectors;
+        if (!bad)
+            vec_push(out, (struct extent){ b->offset * VDDK_SECTOR,
+                                           b->length * VDDK_SECTOR });
+    }
+    return bad ? err_set(e, ERR_REMOTE,
+                         "asking what is allocated: the answer makes no sense")
+               : 0;
+}
+
 /* Areas that are sorted, within start..end, and do not overlap. */
 static int
 check_answer(const struct extents *x, uint64_t start, uint64_t end,

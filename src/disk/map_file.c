@@ -29,13 +29,16 @@ disk_hash(const void *p, size_t n)
     return XXH3_64bits(p, n);
 }
 
+/* XXH3-64 of DISK_BLOCK zeroes: a disk of 62 TiB may ask a billion times. */
+#define ZERO_BLOCK_HASH 0x33b202d302b65caaull
+
 uint64_t
 disk_zero_hash(size_t n)
 {
     static const uint8_t zeroes[DISK_BLOCK];
 
     assert(n <= sizeof zeroes);
-    return XXH3_64bits(zeroes, n);
+    return n == DISK_BLOCK ? ZERO_BLOCK_HASH : XXH3_64bits(zeroes, n);
 }
 
 struct map *
@@ -81,12 +84,15 @@ ended(const char *text, size_t max)
     return memchr(text, 0, max) != NULL;
 }
 
+/* In its own place: the next header must go to the other one, and must count
+ * for more. */
 static bool
-slot_valid(const struct map_slot *s)
+slot_valid(const struct map_slot *s, size_t no)
 {
     return s->magic == MAP_MAGIC && s->sum == slot_sum(s) &&
            s->version == MAP_VERSION && s->block_bytes == DISK_BLOCK &&
            s->size && s->size <= DISK_SIZE_MAX &&
+           s->generation % MAP_SLOTS == no && s->generation < UINT64_MAX &&
            ended(s->disk_id, sizeof s->disk_id) &&
            ended(s->target_id, sizeof s->target_id) &&
            ended(s->plan, sizeof s->plan) && ended(s->born, sizeof s->born);
@@ -101,7 +107,7 @@ map_load_head(struct map *m, struct err *e)
     if (n < 0)
         return err_errno(e, errno, "reading the block map %s", m->path);
     for (size_t i = 0; i < MAP_SLOTS; i++)
-        if (slot_valid(&slots[i]) &&
+        if (slot_valid(&slots[i], i) &&
             (!s || slots[i].generation > s->generation))
             s = &slots[i];
     if (!s)

@@ -9,7 +9,7 @@
 #define MAP_VERSION    1u
 #define MAP_PAGE_BYTES 4096u
 #define MAP_SLOTS      2u
-#define MAP_CACHE      64u /* pages: 256 KiB */
+#define MAP_CACHE      32u /* pages: 128 KiB */
 
 enum { MAP_HEAD_ZEROED = 1, MAP_HEAD_HOLES_ZERO = 2 };
 

@@ -444,6 +444,39 @@ torn_header_leaves_the_one_before(void **state)
     assert_int_equal(e.class, ERR_DAMAGED);
 }
 
+/* The next header would be written over it, and could be torn. */
+static void
+header_in_a_wrong_place_does_not_count(void **state)
+{
+    struct map *m = open_map(PLAN_SIZE);
+    struct err e = ERR_INIT;
+    uint8_t slot[PAGE];
+    int fd;
+
+    (void)state;
+    begin_all(m, "first", false);
+    map_close(m);
+    fd = open(path, O_RDWR);
+    assert_int_equal(fs_pread_all(fd, slot, PAGE, 0), 0);
+    assert_int_equal(fs_pwrite_all(fd, slot, PAGE, PAGE), 0);
+    close(fd);
+    map_close(open_map(PLAN_SIZE));
+    flip(0 + 100);
+    assert_int_equal(map_open(&m, path, "disk-uuid", PLAN_SIZE, "target", &e),
+                     -1);
+    assert_int_equal(e.class, ERR_DAMAGED);
+}
+
+static void
+zeroes_have_their_hash(void **state)
+{
+    static const uint8_t zeroes[DISK_BLOCK];
+
+    (void)state;
+    for (size_t n = 512; n <= DISK_BLOCK; n += 512)
+        assert_int_equal(disk_zero_hash(n), disk_hash(zeroes, n));
+}
+
 static void
 new_round_marks_before_it_is_named(void **state)
 {
@@ -558,6 +591,8 @@ main(void)
         MAP_TEST(what_was_never_copied_is_found),
         MAP_TEST(page_in_a_wrong_place_is_dirty),
         MAP_TEST(torn_header_leaves_the_one_before),
+        MAP_TEST(header_in_a_wrong_place_does_not_count),
+        cmocka_unit_test(zeroes_have_their_hash),
         MAP_TEST(new_round_marks_before_it_is_named),
         MAP_TEST(zeroed_is_a_matter_of_birth),
         MAP_TEST(holes_of_a_zeroed_target_count),
