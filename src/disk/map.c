@@ -285,6 +285,22 @@ map_apply(struct map *m, struct map_change *c, size_t n, struct err *e)
     return 0;
 }
 
+/* Writes again what the file holds.  After a sync that failed in an earlier
+ * run, the kernel may show pages which the disk does not have, and calls them
+ * written. */
+static int
+store_all(struct map *m, struct err *e)
+{
+    for (uint64_t no = map_next_page(m, 0); no != UINT64_MAX;
+         no = map_next_page(m, no + 1)) {
+        struct map_cached *c = map_load_page(m, no, e);
+
+        if (!c || map_store_page(m, c, e))
+            return -1;
+    }
+    return map_sync(m, e);
+}
+
 int
 map_holes_zero(struct map *m, struct err *e)
 {
@@ -292,6 +308,9 @@ map_holes_zero(struct map *m, struct err *e)
 
     if (h.holes_zero)
         return 0;
+    /* A page that is lost later would count as zeroes. */
+    if (store_all(m, e))
+        return -1;
     h.holes_zero = true;
     return map_store_head(m, &h, e);
 }
