@@ -50,6 +50,16 @@ lock_file(int fd, const char *path, struct err *e)
     return 0;
 }
 
+/* A copier that was killed may have left what only the cache has: its name,
+ * its pages.  From here on what is read is what stable storage has. */
+static int
+settle(struct map *m, struct err *e)
+{
+    defer_free char *dir = xstrdup(m->path);
+
+    return map_settle(m, e) || fs_sync_dir(dirname(dir), e) ? -1 : 0;
+}
+
 /* The map is born complete: header written and stable under a temporary name,
  * which the lock follows.  So a map without a valid header is damage. */
 static int
@@ -129,7 +139,7 @@ map_open(struct map **m, const char *path, const char *disk_id, uint64_t size,
     if (lock_file(fd, path, e))
         return -1;
     old = map_new(take_fd(fd), path);
-    if (map_load_head(old, e) || fits(old, &want, e))
+    if (settle(old, e) || map_load_head(old, e) || fits(old, &want, e))
         return -1;
     *m = take(old);
     return 0;

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <xxhash.h>
@@ -235,6 +236,21 @@ map_sync(const struct map *m, struct err *e)
 {
     if (fdatasync(m->fd))
         return err_errno(e, errno, "syncing the block map %s", m->path);
+    return 0;
+}
+
+/* After a sync that failed the cache may go on showing what the disk does not
+ * have: what it holds is dropped. */
+int
+map_settle(struct map *m, struct err *e)
+{
+    int rc;
+
+    if (map_sync(m, e))
+        return -1;
+    rc = posix_fadvise(m->fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (rc)
+        return err_errno(e, rc, "reading the block map %s", m->path);
     return 0;
 }
 

@@ -62,6 +62,8 @@ int map_store_head(struct map *m, const struct map_head *h, struct err *e);
 struct map_cached *map_load_page(struct map *m, uint64_t no, struct err *e);
 /* Sums and writes it; not stable before map_sync. */
 int map_store_page(struct map *m, struct map_cached *c, struct err *e);
+/* What is read from now on is what stable storage has. */
+int map_settle(struct map *m, struct err *e);
 /* The first page at or after no that the file holds; UINT64_MAX: none. */
 uint64_t map_next_page(struct map *m, uint64_t no);
 /* What the page says of block no * MAP_PAGE_BLOCKS + i. */
