@@ -13,6 +13,10 @@ class Wrong(Exception):
     """The property does not hold."""
 
 
+def zero(data):
+    return data == ZEROES[:len(data)]
+
+
 def text(raw, at, n):
     return raw[at:at + n].split(b"\0")[0].decode()
 
@@ -37,7 +41,7 @@ class Map:
             self.page(no, raw[at:at + PAGE].ljust(PAGE, b"\0"))
 
     def page(self, no, page):
-        if not any(page):
+        if zero(page):
             return
         if struct.unpack_from("<Q", page)[0] != xxh3(page[8:], no):
             self.torn.append(no)
@@ -58,14 +62,14 @@ class Map:
                 if xxh3(data) != digest:
                     raise Wrong(f"the map calls block {block} copied, but "
                                 "it is not on stable storage with that hash")
-                if flags & ZERO and any(data):
+                if flags & ZERO and not zero(data):
                     raise Wrong(f"the map calls block {block} zero")
         if not self.holes_zero:
             return
         for block in stable:
             if block not in self.blocks and block * BLOCK < size and \
                     block // PAGE_BLOCKS not in self.torn and \
-                    any(stable[block][:size - block * BLOCK]):
+                    not zero(stable[block][:size - block * BLOCK]):
                 raise Wrong(f"the map calls block {block} zero, by its "
                             "header, but it is not")
 

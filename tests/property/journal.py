@@ -109,9 +109,10 @@ class Directory:
             path = os.path.join(self.path, name)
             with open(path, "wb") as f:
                 for at in range(0, len(data), 4096):  # holes stay holes
-                    if any(data[at:at + 4096]):
+                    page = data[at:at + 4096]
+                    if page.strip(b"\0"):
                         f.seek(at)
-                        f.write(data[at:at + 4096])
+                        f.write(page)
                 f.truncate(len(data))
             inode = os.stat(path).st_ino
             self.names[name], self.files[inode] = inode, File(data)

@@ -54,7 +54,7 @@ class Snapshot:
             k = min(self.unit - offset % self.unit, end - offset)
             first = offset // self.unit * self.unit
             whole = min(self.unit, self.size - first)
-            hole = not any(self.read(first, whole))
+            hole = self.read(first, whole) == bytes(whole)
             if out and out[-1][1] == hole:
                 out[-1][0] += k
             else:

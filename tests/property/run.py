@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs property cases.
 
-run.py [--build DIR] [--seed N] [--cases N] [--jobs N] [--kind K]
+run.py [--build DIR] [--seed N] [--cases N] [--jobs N] [--kind K] [--first]
 
 Case i has the seed N + i; `--seed N --cases 1` is that case alone."""
 import argparse
@@ -46,6 +46,8 @@ def main():
                    default=int(os.environ.get("V2C_SEED", 0)))
     p.add_argument("--cases", type=int, default=300)
     p.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
+    p.add_argument("--first", action="store_true",
+                   help="end with the first that goes wrong")
     p.add_argument("--kind", choices=["file", "nbd", "nbdkit", "vddk"])
     o = p.parse_args()
     seed = o.seed or random.randrange(1 << 30)
@@ -58,9 +60,12 @@ def main():
             if wrong:
                 bad += 1
                 print(wrong, flush=True)
+                if o.first:
+                    pool.terminate()
+                    break
             if i % 1000 == 0:
                 print(f"{i} cases, {bad} bad", flush=True)
-    print(f"{o.cases} cases, {bad} bad, "
+    print(f"{i} cases, {bad} bad, "
           f"{time.monotonic() - begun:.0f} s", flush=True)
     return 1 if bad else 0
 

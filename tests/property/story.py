@@ -439,7 +439,7 @@ class Case:
             return
         at = self.rng.randrange(8192, len(raw))
         page = at // 4096 * 4096
-        if not any(raw[page:page + 4096]):
+        if not raw[page:page + 4096].strip(b"\0"):
             return
         flip = self.rng.randint(1, 255)
         files["map"] = raw[:at] + bytes([raw[at] ^ flip]) + raw[at + 1:]
