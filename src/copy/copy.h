@@ -360,16 +360,18 @@ struct pace {
     uint64_t rates[PACE_EPOCHS]; /* best of each, bytes/s; a ring */
     unsigned at;                 /* its newest */
     int64_t epoch;               /* when that one began */
-    uint64_t latency;            /* the least there was; 0: unknown */
+    uint64_t latency;            /* with little in flight; 0: unknown */
     int64_t looked, looking;     /* at it: when last; since when, or 0 */
     int64_t look_ns;             /* how long */
-    uint64_t seen;               /* the least since then */
+    unsigned waited_for;         /* reads that began since then, in flight */
+    uint64_t took, seen;         /* of those that came back: time, number */
 };
 
 struct pace_read {
     int64_t began;
     uint64_t delivered; /* at that time */
     uint32_t n;
+    bool look; /* it began while the latency was looked at */
 };
 
 void pace_init(struct pace *p, unsigned reads, uint32_t request, int64_t now);

@@ -1,7 +1,7 @@
 /* How much to read at a time.  What is in flight follows the product of what
- * the source delivers and how long it takes to answer: as much again waits
- * behind that, so that growth is found and nothing runs dry.  Time comes from
- * the caller. */
+ * the source delivers and how long it takes to answer when little is asked: as
+ * much again waits behind that, so that growth is found and nothing runs dry.
+ * Time comes from the caller. */
 #include "copy/copy.h"
 
 #include <assert.h>
@@ -12,10 +12,11 @@
 #define REQUESTS     8u         /* the bytes in flight make so many */
 #define REQUEST_MIN  (256u << 10)
 #define EPOCH_NS     250000000ll  /* the best rate of each is kept ... */
-#define LOOK_NS      4000000000ll /* how often the latency is looked at anew */
+#define LOOK_NS      2000000000ll /* how often the latency is looked at anew */
 #define LOOK_SHARE   3u           /* with so much less in flight meanwhile */
 #define LOOK_TURNS   3            /* for so many latencies */
 #define LOOK_MAX_NS  400000000ll
+#define LOOK_READS   4u /* at least */
 #define GROW_AFTER   64 /* good reads before the cap grows again */
 #define GROW_SHARE   16u
 #define REQUEST_NS   30000u     /* what a request costs by itself, at least */
@@ -31,7 +32,7 @@ pace_init(struct pace *p, unsigned reads, uint32_t request, int64_t now)
         .cap = COPY_BUFFERS,
         .window = BEGIN,
         .epoch = now,
-        .looked = now,
+        .looking = now,
     };
 }
 
@@ -67,7 +68,11 @@ pace_request(const struct pace *p)
 
     if (n < REQUEST_MIN)
         n = REQUEST_MIN;
-    n = at_most(at_most(n, p->cap), at_most(p->request_max, PACE_REQUEST_MAX));
+    /* of few buffers still several requests */
+    n = at_most(n, p->cap / 4);
+    if (n < DISK_BLOCK)
+        n = DISK_BLOCK;
+    n = at_most(n, at_most(p->request_max, PACE_REQUEST_MAX));
     return (uint32_t)(n - n % DISK_BLOCK);
 }
 
@@ -95,7 +100,8 @@ pace_room(const struct pace *p)
 void
 pace_began(struct pace *p, struct pace_read *r, uint32_t n, int64_t now)
 {
-    *r = (struct pace_read){ now, p->delivered, n };
+    *r = (struct pace_read){ now, p->delivered, n, p->looking != 0 };
+    p->waited_for += r->look;
     p->reads++;
     p->in_flight += n;
 }
@@ -107,6 +113,8 @@ settle(struct pace *p)
     uint64_t rate = at_most(rate_of(p), COPY_RATE_MAX);
     uint64_t want = rate / 1000 * (p->latency / 1000) / 1000 * GAIN;
 
+    if (!p->latency)
+        return;
     if (want < FLOOR)
         want = FLOOR;
     if (want < p->window / 2)
@@ -125,22 +133,30 @@ next_epoch(struct pace *p, int64_t now)
     settle(p);
 }
 
-/* With less in flight nothing waits behind anything else: what an answer takes
- * then is the latency of the way itself. */
+/* With less in flight little waits behind anything else: what an answer takes
+ * then, on average, is what the way and the host take.  All reads that began
+ * in that time count, the slow ones as well: so they are waited for. */
 static void
-look(struct pace *p, int64_t began, uint64_t took, int64_t now)
+look(struct pace *p, const struct pace_read *r, uint64_t took, int64_t now)
 {
-    if (p->looking && began >= p->looking && took < p->seen)
-        p->seen = took;
-    if (!p->looking && now - p->looked >= LOOK_NS) {
-        p->looking = now;
-        p->seen = UINT64_MAX;
-        p->look_ns = (int64_t)at_most(p->latency * LOOK_TURNS, LOOK_MAX_NS);
-    } else if (p->looking && p->seen != UINT64_MAX &&
-               now - p->looking >= p->look_ns) {
-        p->latency = p->seen;
+    if (r->look) {
+        p->waited_for--;
+        p->took += took;
+        p->seen += took > 0;
+    }
+    if (p->looking && p->seen >= LOOK_READS && now - p->looking >= p->look_ns) {
         p->looking = 0;
         p->looked = now;
+    }
+    if (p->looking)
+        return;
+    if (p->seen && !p->waited_for) {
+        p->latency = p->took / p->seen;
+        p->took = p->seen = 0;
+    }
+    if (!p->waited_for && now - p->looked >= LOOK_NS) {
+        p->looking = now;
+        p->look_ns = (int64_t)at_most(p->latency * LOOK_TURNS, LOOK_MAX_NS);
     }
 }
 
@@ -166,16 +182,16 @@ pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
     assert(p->reads && p->in_flight >= r->n);
     p->reads--;
     p->in_flight -= r->n;
-    if (!good)
+    if (!good) {
+        look(p, r, 0, now);
         return;
+    }
     took = at_most(took, COPY_RATE_MAX);
     p->delivered += r->n;
     rate = (p->delivered - r->delivered) * 1000000 / (took / 1000 + 1);
     if (rate > p->rates[p->at])
         p->rates[p->at] = rate;
-    if (!p->latency || took < p->latency)
-        p->latency = took;
-    look(p, r->began, took, now);
+    look(p, r, took, now);
     next_epoch(p, now);
     if (rate_of(p) == rate)
         settle(p);

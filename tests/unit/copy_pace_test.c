@@ -33,6 +33,7 @@ struct sim {
     unsigned clients;
     int64_t latency;  /* ns */
     uint64_t link;    /* bytes/s */
+    unsigned slow;    /* percent of the reads that take 40 times as long */
     uint64_t buffers; /* bytes that a client may have in flight; 0: any */
     uint32_t request; /* bytes of one; 0: as the pace likes */
     int64_t now, link_free;
@@ -55,6 +56,8 @@ start(struct sim *s, struct client *c)
     int64_t spread = (int64_t)scatter(s, quarter) - (int64_t)quarter / 2;
     struct reading *r = c->readings;
 
+    if (scatter(s, 100) < s->slow)
+        spread += 39 * s->latency;
     while (r->due)
         r++;
     assert_in_range(n, DISK_BLOCK, PACE_REQUEST_MAX);
@@ -150,6 +153,20 @@ the_link_is_full_at_any_latency(void **state)
                     4 * LINK / 1000000 * (uint64_t)us[i] + (5u << 20));
         free(s);
     }
+}
+
+/* A host whose cache answers half of the reads at once. */
+static void
+a_few_quick_answers_do_not_mislead(void **state)
+{
+    struct sim *s = xcalloc(1, sizeof *s);
+
+    (void)state;
+    *s = (struct sim){
+        .clients = 1, .latency = MS / 2, .slow = 50, .link = LINK
+    };
+    assert_true(share(s, simulate(s, 10 * SECOND), 10 * SECOND) >= 0.95);
+    free(s);
 }
 
 static void
@@ -297,6 +314,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_link_is_full_at_any_latency),
+        cmocka_unit_test(a_few_quick_answers_do_not_mislead),
         cmocka_unit_test(several_disks_share_it),
         cmocka_unit_test(it_follows_what_changes),
         cmocka_unit_test(short_buffers_are_used_well),
