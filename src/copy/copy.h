@@ -356,6 +356,8 @@ struct pace {
     uint64_t cap;                /* that may be: the source's buffers */
     unsigned good;               /* reads since cap changed */
     int64_t shrunk;              /* last time; 0: never */
+    int64_t turn;                /* since when the rate is measured */
+    uint64_t at_turn;            /* `delivered` then */
     uint64_t delivered;          /* bytes since the start */
     uint64_t rates[PACE_EPOCHS]; /* best of each, bytes/s; a ring */
     unsigned at;                 /* its newest */
@@ -369,7 +371,6 @@ struct pace {
 
 struct pace_read {
     int64_t began;
-    uint64_t delivered; /* at that time */
     uint32_t n;
     bool look; /* it began while the latency was looked at */
 };

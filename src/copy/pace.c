@@ -11,6 +11,8 @@
 #define BEGIN        (4u << 20) /* and before anything is known */
 #define REQUESTS     8u         /* the bytes in flight make so many */
 #define REQUEST_MIN  (256u << 10)
+#define TURN_MIN_NS  10000000ll /* the rate is taken over two latencies ... */
+#define TURN_MAX_NS  250000000ll
 #define EPOCH_NS     250000000ll  /* the best rate of each is kept ... */
 #define LOOK_NS      2000000000ll /* how often the latency is looked at anew */
 #define LOOK_SHARE   3u           /* with so much less in flight meanwhile */
@@ -31,6 +33,7 @@ pace_init(struct pace *p, unsigned reads, uint32_t request, int64_t now)
         .request_max = request,
         .cap = COPY_BUFFERS,
         .window = BEGIN,
+        .turn = now,
         .epoch = now,
         .looking = now,
     };
@@ -100,13 +103,13 @@ pace_room(const struct pace *p)
 void
 pace_began(struct pace *p, struct pace_read *r, uint32_t n, int64_t now)
 {
-    *r = (struct pace_read){ now, p->delivered, n, p->looking != 0 };
+    *r = (struct pace_read){ now, n, p->looking != 0 };
     p->waited_for += r->look;
     p->reads++;
     p->in_flight += n;
 }
 
-/* The window follows; it never falls by more than half at a time. */
+/* The window follows. */
 static void
 settle(struct pace *p)
 {
@@ -117,19 +120,29 @@ settle(struct pace *p)
         return;
     if (want < FLOOR)
         want = FLOOR;
-    if (want < p->window / 2)
-        want = p->window / 2;
     p->window = at_most(want, COPY_BUFFERS);
 }
 
+/* What came in so many latencies, by their time: single reads would tell of
+ * bursts, and of answers out of a cache. */
 static void
-next_epoch(struct pace *p, int64_t now)
+measure(struct pace *p, int64_t now)
 {
-    if (now - p->epoch < EPOCH_NS)
+    int64_t turn = (int64_t)at_most(2 * p->latency, TURN_MAX_NS);
+    uint64_t took = (uint64_t)(now - p->turn), rate;
+
+    if (now - p->turn < (turn < TURN_MIN_NS ? TURN_MIN_NS : turn))
         return;
-    p->epoch = now;
-    p->at = (p->at + 1) % PACE_EPOCHS;
-    p->rates[p->at] = 0;
+    rate = (p->delivered - p->at_turn) * 1000000 / (took / 1000);
+    p->turn = now;
+    p->at_turn = p->delivered;
+    if (now - p->epoch >= EPOCH_NS) {
+        p->epoch = now;
+        p->at = (p->at + 1) % PACE_EPOCHS;
+        p->rates[p->at] = 0;
+    }
+    if (rate > p->rates[p->at])
+        p->rates[p->at] = rate;
     settle(p);
 }
 
@@ -177,7 +190,6 @@ void
 pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
 {
     uint64_t took = now > r->began ? (uint64_t)(now - r->began) : 1;
-    uint64_t rate;
 
     assert(p->reads && p->in_flight >= r->n);
     p->reads--;
@@ -188,13 +200,8 @@ pace_ended(struct pace *p, const struct pace_read *r, bool good, int64_t now)
     }
     took = at_most(took, COPY_RATE_MAX);
     p->delivered += r->n;
-    rate = (p->delivered - r->delivered) * 1000000 / (took / 1000 + 1);
-    if (rate > p->rates[p->at])
-        p->rates[p->at] = rate;
     look(p, r, took, now);
-    next_epoch(p, now);
-    if (rate_of(p) == rate)
-        settle(p);
+    measure(p, now);
     grow(p);
 }
 

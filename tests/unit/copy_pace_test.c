@@ -36,6 +36,8 @@ struct sim {
     unsigned slow;    /* percent of the reads that take 40 times as long */
     uint64_t buffers; /* bytes that a client may have in flight; 0: any */
     uint32_t request; /* bytes of one; 0: as the pace likes */
+    unsigned at_once; /* each one of so many is; 0: none */
+    uint64_t reads;
     int64_t now, link_free;
     uint64_t chance;
     struct client client[CLIENTS_MAX];
@@ -70,6 +72,8 @@ start(struct sim *s, struct client *c)
         s->link_free += (int64_t)(n * 1000000000ull / s->link);
         r->due = s->link_free + s->latency + spread + 1;
     }
+    if (s->at_once && r->good && ++s->reads % s->at_once == 0)
+        r->due = s->now + MS / 10;
     if (c->pace.in_flight > c->most)
         c->most = c->pace.in_flight;
     assert_true(c->pace.in_flight <= COPY_BUFFERS + PACE_REQUEST_MAX);
@@ -271,6 +275,29 @@ scattered_blocks_fill_the_link(void **state)
     free(s);
 }
 
+/* A cache on the way, a library that answers within the call. */
+static void
+some_answers_come_at_once(void **state)
+{
+    static const unsigned shares[] = { 64, 16 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        struct sim *s = xcalloc(1, sizeof *s);
+        double whole;
+
+        *s = (struct sim){
+            .clients = 1, .latency = 5 * MS, .link = LINK, .at_once = shares[i]
+        };
+        whole = share(s, simulate(s, 10 * SECOND), 10 * SECOND);
+        print_message("one of %u: %.1f %%, %llu KiB in flight\n", shares[i],
+                      whole * 100, (unsigned long long)s->client[0].most >> 10);
+        assert_true(whole >= 0.97);
+        assert_true(s->client[0].most <= 25u << 20);
+        free(s);
+    }
+}
+
 static void
 gaps_are_read_where_requests_are_dear(void **state)
 {
@@ -320,6 +347,7 @@ main(void)
         cmocka_unit_test(short_buffers_are_used_well),
         cmocka_unit_test(the_cap_grows_again),
         cmocka_unit_test(scattered_blocks_fill_the_link),
+        cmocka_unit_test(some_answers_come_at_once),
         cmocka_unit_test(gaps_are_read_where_requests_are_dear),
         cmocka_unit_test(at_least_one_is_read),
     };
