@@ -140,10 +140,16 @@ on_written(void *user_data, int *error)
     return 1;
 }
 
+/* A connection that was lost takes no requests: that is no bug of ours, which
+ * its errno, EINVAL, would make it. */
 static int
-issue_failed(uint64_t offset, struct err *e)
+issue_failed(struct nbd_handle *h, uint64_t offset, struct err *e)
 {
-    return err_errno(e, nbd_errnum(), "writing the target at %llu",
+    int errnum = nbd_errnum();
+
+    if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
+        errnum = ENOTCONN;
+    return err_errno(e, errnum, "writing the target at %llu",
                      (unsigned long long)offset);
 }
 
@@ -167,7 +173,7 @@ target_write(struct target *t, unsigned slot, void *buf, uint64_t offset,
 
     n = padded(t, buf, offset, n);
     if (nbd_aio_pwrite(t->conn[slot % t->conns], buf, n, offset, cb, 0) == -1)
-        return issue_failed(offset, e);
+        return issue_failed(t->conn[slot % t->conns], offset, e);
     return 0;
 }
 
@@ -183,7 +189,7 @@ target_zero(struct target *t, unsigned slot, void *buf, uint64_t offset,
     n = padded(t, buf, offset, n);
     /* Without NO_HOLE: the server may trim, and reads zero all the same. */
     if (nbd_aio_zero(t->conn[slot % t->conns], n, offset, cb, 0) == -1)
-        return issue_failed(offset, e);
+        return issue_failed(t->conn[slot % t->conns], offset, e);
     return 0;
 }
 
@@ -209,8 +215,12 @@ target_flush(struct target *t, struct err *e)
     for (unsigned i = 0; i < t->conns; i++) {
         t->flushing++;
         if (nbd_aio_flush(t->conn[i], cb, 0) == -1) {
+            int errnum = nbd_errnum();
+
             t->flushing--;
-            return err_errno(e, nbd_errnum(), "flushing the target");
+            if (nbd_aio_is_dead(t->conn[i]) || nbd_aio_is_closed(t->conn[i]))
+                errnum = ENOTCONN;
+            return err_errno(e, errnum, "flushing the target");
         }
     }
     return 0;

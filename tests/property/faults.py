@@ -72,7 +72,9 @@ def gentle(case):
     if rng.random() < 0.1:
         run.env["POWERCUT_SHORT"] = "1"
     if rng.random() < 0.5:
-        run.keys["request"] = rng.choice([1, 1, 2, 3, 16]) * BLOCK
+        run.keys["request"] = rng.choice([1, 1, 2, 3, 16, 32]) * BLOCK
+    if rng.random() < 0.5:
+        run.keys["gap"] = rng.choice([0, 1, 2, 4, 32]) * BLOCK
     if rng.random() < 0.3:
         run.keys["readers"] = rng.choice([1, 2, 3, 16, 40])
     return run

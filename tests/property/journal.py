@@ -3,7 +3,8 @@ powercut.so, read, and played as far as a file system would have been."""
 import os
 import struct
 
-CREATE, WRITE, TRUNC, RENAME, UNLINK, SYNC, SYNC_FAILED, SYNC_DIR = range(1, 9)
+CREATE, WRITE, TRUNC, RENAME, UNLINK, SYNC, SYNC_FAILED, SYNC_DIR, DROP = \
+    range(1, 10)
 RECORD = struct.Struct("<IIQQ")
 
 
@@ -11,6 +12,7 @@ class File:
     def __init__(self, stable=b""):
         self.stable = bytes(stable)
         self.pending = []  # (offset, data), or (size, None): cut to that
+        self.lost = False  # the cache shows more than this
 
     def contents(self, rng=None):
         """As read now, or as a power cut might leave it."""
@@ -40,8 +42,8 @@ class File:
 class Directory:
     """One that a copier keeps its files in."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, rng):
+        self.path, self.rng = path, rng
         self.journal = path + ".journal"
         self.files = {}    # by inode
         self.names = {}    # stable ones: name to inode
@@ -88,8 +90,24 @@ class Directory:
             self.changes.append((UNLINK, data.decode(), None))
         elif kind == SYNC:
             file.stable, file.pending = file.contents(), []
+        elif kind == SYNC_FAILED and self.rng.random() < 0.6:
+            # some file systems forget it, and go on showing it
+            file.lost, file.pending = True, []
+        elif kind == DROP:
+            file.lost = False
         elif kind == SYNC_DIR:
             self.names, self.changes = self.listing(), []
+
+    def env(self):
+        """Of a copier, for powercut.so."""
+        env = {"POWERCUT_DIR": self.path, "POWERCUT_JOURNAL": self.journal}
+        for inode, file in self.files.items():
+            if file.lost:
+                env["POWERCUT_INODE"] = str(inode)
+                env["POWERCUT_LOST"] = self.path + ".lost"
+                with open(self.path + ".lost", "wb") as f:
+                    f.write(file.contents())
+        return env
 
     def after_cut(self, rng):
         """Name to contents, as a power cut now might leave them."""

@@ -10,6 +10,9 @@
  *   POWERCUT_FAILS    ... so many steps fail ...
  *   POWERCUT_ERRNO    ... with this
  *   POWERCUT_SHORT    1: writes come back short
+ *   POWERCUT_LOST     file with what a file of the directory holds on disk ...
+ *   POWERCUT_INODE    ... the one with this number, after a sync that failed:
+ *                     it shows once the cache is dropped
  *   POWERCUT_WARP     seconds of its clock per second */
 #include <dlfcn.h>
 #include <errno.h>
@@ -40,7 +43,8 @@ enum kind {
     UNLINK,
     SYNC,
     SYNC_FAILED,
-    SYNC_DIR
+    SYNC_DIR,
+    DROP
 };
 
 struct record {
@@ -58,6 +62,7 @@ struct record {
     X(unlink, int, (const char *))                             \
     X(fsync, int, (int))                                       \
     X(fdatasync, int, (int))                                   \
+    X(posix_fadvise64, int, (int, off64_t, off64_t, int))      \
     X(poll, int, (struct pollfd *, nfds_t, int))               \
     X(clock_gettime, int, (clockid_t, struct timespec *))
 
@@ -71,6 +76,7 @@ static char dir[4096];
 static size_t dir_len;
 static int journal = -1;
 static long kill_at, fail_at, fails, fail_errno, shorten, warp;
+static uint64_t lost_inode;
 static int64_t born_ns;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long steps;           /* under lock */
@@ -111,6 +117,7 @@ start(void)
     fail_errno = number("POWERCUT_ERRNO");
     shorten = number("POWERCUT_SHORT");
     warp = number("POWERCUT_WARP");
+    lost_inode = (uint64_t)number("POWERCUT_INODE");
     if (!where || !file)
         return;
     snprintf(dir, sizeof dir, "%s", where);
@@ -402,6 +409,46 @@ fdatasync(int fd)
 {
     start();
     return inode_of(fd) ? sync_watched(fd) : real.fdatasync(fd);
+}
+
+/* What the cache showed is gone; the disk has this. */
+static void
+show_disk(int fd)
+{
+    const char *path = getenv("POWERCUT_LOST");
+    int from = real.open64(path, O_RDONLY | O_CLOEXEC);
+    char buf[4096];
+    off64_t at = 0;
+    ssize_t n;
+
+    if (from < 0 || real.ftruncate64(fd, 0))
+        abort();
+    for (; (n = read(from, buf, sizeof buf)) > 0; at += n)
+        if (real.pwrite64(fd, buf, (size_t)n, at) != n)
+            abort();
+    real.close(from);
+}
+
+EXPORT int
+posix_fadvise64(int fd, off64_t at, off64_t n, int advice)
+{
+    start();
+    if (!inode_of(fd))
+        return real.posix_fadvise64(fd, at, n, advice);
+    pthread_mutex_lock(&lock);
+    if (advice == POSIX_FADV_DONTNEED && inodes[fd] == lost_inode) {
+        show_disk(fd);
+        record(DROP, lost_inode, 0, NULL, 0);
+        lost_inode = 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+EXPORT int
+posix_fadvise(int fd, off_t at, off_t n, int advice)
+{
+    return posix_fadvise64(fd, at, n, advice);
 }
 
 /* the clock ---------------------------------------------------------------- */

@@ -110,7 +110,7 @@ class Case:
         self.kind = rng.choice(self.cases)
         self.room = tempfile.mkdtemp(prefix="v2c-prop.")
         os.mkdir(self.path("ctl"))
-        self.directory = Directory(self.path("ctl"))
+        self.directory = Directory(self.path("ctl"), rng)
         size = self.size_of_disk()
         if self.kind == "vddk":
             self.guest = outside.LabGuest(min(size, 3 * MiB), rng, self.build,
@@ -247,9 +247,7 @@ class Case:
                           f" {run.end().get('error', '')}")
 
     def copy(self, plan, snapshot, run, servers):
-        env = {**os.environ, **run.env,
-               "POWERCUT_DIR": self.directory.path,
-               "POWERCUT_JOURNAL": self.directory.journal,
+        env = {**os.environ, **run.env, **self.directory.env(),
                "LD_PRELOAD": f"{self.build}/tests/property/powercut.so"}
         env["ASAN_OPTIONS"] = ":".join(
             [env.get("ASAN_OPTIONS", ""), "verify_asan_link_order=0"])
