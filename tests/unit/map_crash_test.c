@@ -46,6 +46,7 @@ static size_t stable_n;
 static struct writes pending;  /* since the last sync */
 static struct writes doubtful; /* their sync failed: the kernel forgets it */
 static enum { NO_NAME, NAME_PENDING, NAMED } name;
+static bool opened;          /* the map was, so it is there for good */
 static unsigned long images; /* that were looked at */
 
 static void look(void);
@@ -272,8 +273,10 @@ check_writes(bool doubts, unsigned which, unsigned torn, unsigned mask)
                   i == torn        ? mask
                   : which >> i & 1 ? 255
                                    : 0);
-    if (name != NAMED)
+    if (name != NAMED) {
+        assert_false(opened);
         check_image(file, n, false);
+    }
     if (name != NO_NAME)
         check_image(file, n, true);
 }
@@ -311,6 +314,8 @@ restart(void)
     map_close(map);
     if (map_open(&map, path, "disk", SIZE, "target", &e))
         fail_msg("%s", e.msg);
+    opened = true;
+    look();
     recording = false;
 }
 
@@ -327,17 +332,22 @@ prepare(void)
 static void
 conclude(bool failed)
 {
+    bool doubt[sizeof promise.doubt];
     struct err e = ERR_INIT;
 
+    memcpy(doubt, promise.doubt, sizeof doubt);
     for (unsigned i = 0; i < BLOCKS; i++) {
         unsigned page = i / MAP_PAGE_BLOCKS;
 
         if (!promise.touched[page])
             continue;
-        promise.doubt[page] = failed;
-        promise.before[i] =
-            effective(promise.now[i], promise.head.holes_zero, i);
+        /* The oldest is kept: none of those since was ever over. */
+        if (!promise.doubt[page])
+            promise.before[i] =
+                effective(promise.now[i], promise.head.holes_zero, i);
+        doubt[page] = failed;
     }
+    memcpy(promise.doubt, doubt, sizeof doubt);
     memcpy(promise.now, promise.to, sizeof promise.now);
     if (failed) { /* the kernel shows what it could not keep */
         restart();
@@ -404,7 +414,7 @@ put(unsigned from, unsigned n, uint64_t hash, uint8_t flags, bool failing)
     }
     fail_sync = failing;
     recording = true;
-    rc = map_apply(map, c, n, &e);
+    rc = map_apply(map, c, n, &e) || map_sync(map, &e) ? -1 : 0;
     recording = false;
     assert_int_equal(rc, failing ? -1 : 0);
     conclude(failing);
@@ -432,6 +442,7 @@ setup(void **state)
     memset(stable, 0, sizeof stable);
     stable_n = pending.n = doubtful.n = 0;
     name = NO_NAME;
+    opened = false;
     images = 0;
     return 0;
 }
@@ -481,6 +492,7 @@ failed_sync_is_made_good(void **state)
     put(0, 10, 1, MAP_COPIED, false);
     put(MAP_PAGE_BLOCKS, 10, 2, MAP_COPIED, true);
     holes_zero();
+    begin("delta", 0, 20, true);
     begin("delta", 0, 20, true);
     begin("delta", 0, 20, false);
     put(0, 20, 3, MAP_COPIED, true);
