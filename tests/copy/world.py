@@ -138,6 +138,7 @@ class Copier:
         self.map = directory / "disk-2000.map"
         self.size = size
         self.extents = []
+        self.environment = None  # ours
         self.keys = {
             "source.kind": "file", "source.file": source,
             "target.uri": target_uri, "target.zeroed": "no",
@@ -161,7 +162,7 @@ class Copier:
     def start(self, **popen):
         p = subprocess.Popen([program(), "copy"], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, **popen)
+                             text=True, env=self.environment, **popen)
         p.stdin.write(self.text())
         p.stdin.flush()
         return p
