@@ -9,13 +9,24 @@
 #include <sys/mman.h>
 
 static const char *const op_names[LAB_FAULT_OPS] = {
-    [LAB_FAULT_CONNECT] = "connect",     [LAB_FAULT_OPEN] = "open",
-    [LAB_FAULT_READ] = "read",           [LAB_FAULT_CALLBACK] = "callback",
-    [LAB_FAULT_HANG] = "hang",           [LAB_FAULT_CRASH] = "crash",
-    [LAB_FAULT_SLOW] = "slow",           [LAB_FAULT_CORRUPT] = "corrupt",
-    [LAB_FAULT_QUERY] = "query",         [LAB_FAULT_QUERY_BAD] = "query-bad",
-    [LAB_FAULT_INFO] = "info",           [LAB_FAULT_CAPACITY] = "capacity",
-    [LAB_FAULT_TRANSPORT] = "transport", [LAB_FAULT_LOG] = "log",
+    [LAB_FAULT_CONNECT] = "connect",
+    [LAB_FAULT_OPEN] = "open",
+    [LAB_FAULT_READ] = "read",
+    [LAB_FAULT_CALLBACK] = "callback",
+    [LAB_FAULT_HANG] = "hang",
+    [LAB_FAULT_CRASH] = "crash",
+    [LAB_FAULT_SLOW] = "slow",
+    [LAB_FAULT_CORRUPT] = "corrupt",
+    [LAB_FAULT_QUERY] = "query",
+    [LAB_FAULT_QUERY_BAD] = "query-bad",
+    [LAB_FAULT_INFO] = "info",
+    [LAB_FAULT_CAPACITY] = "capacity",
+    [LAB_FAULT_TRANSPORT] = "transport",
+    [LAB_FAULT_LOG] = "log",
+    [LAB_FAULT_HANG_CONNECT] = "hang-connect",
+    [LAB_FAULT_HANG_OPEN] = "hang-open",
+    [LAB_FAULT_HANG_QUERY] = "hang-query",
+    [LAB_FAULT_HANG_CLOSE] = "hang-close",
 };
 
 int

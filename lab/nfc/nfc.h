@@ -74,20 +74,24 @@ void lab_nfc_set_buffers(struct lab_nfc *n, uint64_t bytes);
 void lab_nfc_cut(struct lab_nfc *n);
 
 enum lab_fault_op {
-    LAB_FAULT_CONNECT,   /* ConnectEx returns code */
-    LAB_FAULT_OPEN,      /* Open returns code */
-    LAB_FAULT_READ,      /* Read or ReadAsync returns code */
-    LAB_FAULT_CALLBACK,  /* ReadAsync accepts, its callback gets code */
-    LAB_FAULT_HANG,      /* ReadAsync accepts, its callback never comes */
-    LAB_FAULT_CRASH,     /* SIGSEGV within a read */
-    LAB_FAULT_SLOW,      /* a read takes code milliseconds more */
-    LAB_FAULT_CORRUPT,   /* a read succeeds with one wrong byte */
-    LAB_FAULT_QUERY,     /* QueryAllocatedBlocks returns code */
-    LAB_FAULT_QUERY_BAD, /* its answer has blocks which overlap */
-    LAB_FAULT_INFO,      /* GetInfo returns code */
-    LAB_FAULT_CAPACITY,  /* GetInfo tells code sectors more */
-    LAB_FAULT_TRANSPORT, /* GetTransportMode says "file" */
-    LAB_FAULT_LOG,       /* code log lines at a read */
+    LAB_FAULT_CONNECT,      /* ConnectEx returns code */
+    LAB_FAULT_OPEN,         /* Open returns code */
+    LAB_FAULT_READ,         /* Read or ReadAsync returns code */
+    LAB_FAULT_CALLBACK,     /* ReadAsync accepts, its callback gets code */
+    LAB_FAULT_HANG,         /* ReadAsync accepts, its callback never comes */
+    LAB_FAULT_CRASH,        /* SIGSEGV within a read */
+    LAB_FAULT_SLOW,         /* a read takes code milliseconds more */
+    LAB_FAULT_CORRUPT,      /* a read succeeds with one wrong byte */
+    LAB_FAULT_QUERY,        /* QueryAllocatedBlocks returns code */
+    LAB_FAULT_QUERY_BAD,    /* its answer has blocks which overlap */
+    LAB_FAULT_INFO,         /* GetInfo returns code */
+    LAB_FAULT_CAPACITY,     /* GetInfo tells code sectors more */
+    LAB_FAULT_TRANSPORT,    /* GetTransportMode says "file" */
+    LAB_FAULT_LOG,          /* code log lines at a read */
+    LAB_FAULT_HANG_CONNECT, /* ConnectEx never returns */
+    LAB_FAULT_HANG_OPEN,    /* Open never returns */
+    LAB_FAULT_HANG_QUERY,   /* QueryAllocatedBlocks never returns */
+    LAB_FAULT_HANG_CLOSE,   /* Close never returns */
     LAB_FAULT_OPS
 };
 
@@ -103,8 +107,9 @@ struct lab_fault {
 };
 
 /* "connect", "open", "read", "callback", "hang", "crash", "slow", "corrupt",
- * "query", "query-bad", "info", "capacity", "transport", "log"; -1 for a name
- * that is none. */
+ * "query", "query-bad", "info", "capacity", "transport", "log",
+ * "hang-connect", "hang-open", "hang-query", "hang-close"; -1 for a name that
+ * is none. */
 int lab_fault_op_parse(const char *name);
 /* Returns a number for lab_nfc_fault_clear; -1 when the table is full. */
 int lab_nfc_fault(struct lab_nfc *n, const struct lab_fault *f, struct err *e);

@@ -139,6 +139,8 @@ connect_ex(const struct vddk_connect_params *p, bool read_only,
         return vddk_fail(VDDK_INVALID_ARG);
     if (p->spec_type != VDDK_SPEC_VMX)
         return vddk_fail(VDDK_NOT_SUPPORTED);
+    if (wire_fault(lib.shared, LAB_FAULT_HANG_CONNECT, "", &code))
+        sleep_until(INT64_MAX);
     if (wire_fault(lib.shared, LAB_FAULT_CONNECT, "", &code))
         return vddk_fail(code);
     c = conn_new(p, read_only, snapshot, modes);
@@ -216,6 +218,8 @@ open_disk(struct conn *c, const char *path, uint32_t flags, struct handle *h)
         return VDDK_NOT_SUPPORTED;
     if (lib.big_buffers)
         return VDDK_FAIL;
+    if (handle_fault(h, LAB_FAULT_HANG_OPEN, &code))
+        sleep_until(INT64_MAX);
     if (handle_fault(h, LAB_FAULT_OPEN, &code))
         return code;
     return handle_open(h, flags);
@@ -251,9 +255,12 @@ vddk_error
 VixDiskLib_Close(vddk_handle p)
 {
     struct handle *h = handle_enter("Close", p);
+    unsigned code;
 
     rule_thread("Close", h->conn);
     rule_serial("Close");
+    if (handle_fault(h, LAB_FAULT_HANG_CLOSE, &code))
+        sleep_until(INT64_MAX);
     pool_fini(&h->pool);
     handle_close(h);
     h->conn->open--;

@@ -41,6 +41,8 @@ query(struct handle *h, uint64_t start, uint64_t n, uint64_t chunk,
 
     if (code || handle_fault(h, LAB_FAULT_QUERY, &code))
         return code;
+    if (handle_fault(h, LAB_FAULT_HANG_QUERY, &code))
+        sleep_until(INT64_MAX);
     sleep_until(answer_due(0));
     if (atomic_load(&lib.shared->cuts) != h->cuts)
         return VDDK_CONN_LOST;

@@ -87,8 +87,11 @@ copy(const struct source_ops *const *sources)
         report_end(&c, &e);
         return e.class == ERR_USER ? COPY_BAD_REQUEST : COPY_FAILED;
     }
-    if (copy_disk(&r, sources, &c, &stuck, &e) && e.class != ERR_STOPPED)
+    if ((hang_watch(r.timeout_ms, &c, &e) ||
+         copy_disk(&r, sources, &c, &stuck, &e)) &&
+        e.class != ERR_STOPPED)
         log_error("%s", e.msg);
+    hang_unwatch();
     code = e.class == ERR_NONE      ? COPY_DONE
            : e.class == ERR_STOPPED ? COPY_STOPPED
                                     : COPY_FAILED;

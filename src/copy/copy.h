@@ -128,12 +128,34 @@ void report_to(int fd);
 void report_open(const char *transport, uint64_t size, uint64_t todo,
                  enum plan_kind mode, bool resumed, const struct counters *c);
 void report_progress(const struct counters *c);
+/* What the source is asked about just now. */
+void report_planning(uint64_t start, uint64_t length);
+/* The source is back, after so long. */
+void report_reconnected(const char *transport, int64_t ms);
+/* The target is full, `left` bytes of the plan are still to come; it has room
+ * again, after so long. */
+void report_paused(uint64_t left);
+void report_resumed(int64_t ms);
 /* Also a line of the log.  Any thread but VDDK's. */
 void report_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The block at that byte contradicts what was said to have changed. */
 void report_doubt(uint64_t offset);
 /* ERR_NONE: done.  ERR_STOPPED: stopped.  -1: the line could not be written. */
 int report_end(const struct counters *c, const struct err *e);
+/* A whole line as it is; takes no memory. */
+void report_raw(const char *line, size_t n);
+
+/* hang.c: calls that may never return ------------------------------------- */
+
+/* From here on a call that takes longer than limit_ms ends the program with
+ * its last line (class net); so does one that still goes on seconds after we
+ * were asked to stop.  While a call takes long a line says so now and then. */
+int hang_watch(int64_t limit_ms, const struct counters *c, struct err *e);
+void hang_unwatch(void);
+/* By the thread that changes the counters, around a call; `doing` is a
+ * literal of plain letters: "opening the source". */
+void hang_begin(const char *doing);
+void hang_end(void);
 
 /* done.c: completions from other threads --------------------------------- */
 
@@ -158,6 +180,8 @@ enum read_verdict {
     READ_RETRY,  /* may work after a pause */
     READ_SHRINK, /* the same, with fewer reads in flight */
     READ_FAILED,
+    READ_LOST, /* by no fault of its own: the connection was lost.  To be
+                * started again once `mend` says that the source is back */
 };
 
 struct read_result {
@@ -192,17 +216,48 @@ struct source_ops {
     void (*ready)(struct source *s, short revents);
     /* The next read that came back; false: none. */
     bool (*reap)(struct source *s, struct read_result *out);
+    /* Before reads are started: gets a lost connection back, a step at a time
+     * and not before all reads came back.  1: the source can be read; 0: not
+     * yet; -1: it is given up.  NULL: this source has none to lose. */
+    int (*mend)(struct source *s, struct err *e);
 };
 
 extern const struct source_ops source_file, source_nbd, source_vddk;
 
+/* comeback.c: how long and how often a lost connection is tried ------------ */
+
+struct comeback {
+    int64_t patience_ms; /* from the loss to the last try */
+    int64_t since_ms;    /* clock_ms() of the loss; 0: none */
+    int64_t due_ms;      /* of the next try */
+    unsigned tries;      /* since the loss */
+};
+
+/* It was lost, or a try has failed, by e: says so and sets the time of the
+ * next try, with growing pauses.  -1: patience is over, e says so as well. */
+int comeback_after(struct comeback *c, struct err *e);
+/* A request was answered well: the next loss is a new one. */
+void comeback_worked(struct comeback *c);
+bool comeback_due(const struct comeback *c);
+/* Until it is due.  ERR_STOPPED if stopped meanwhile. */
+int comeback_wait(const struct comeback *c, struct err *e);
+
 /* vddk_error.c, vddk_alloc.c ---------------------------------------------- */
 
-/* What a code of VDDK means, at a read and elsewhere. */
+enum vddk_action {
+    VDDK_GIVE_UP,   /* the class says what others may do about it */
+    VDDK_AGAIN,     /* the same call on the same handle, after a pause */
+    VDDK_FEWER,     /* the same, with fewer reads in flight */
+    VDDK_ANEW,      /* close, connect and open anew, with growing pauses */
+    VDDK_ANEW_ONCE, /* the same, but a second time in a row it is given up */
+};
+
+/* What a code of VDDK means, and what is done about it. */
 struct vddk_meaning {
     enum err_class class;
-    enum read_verdict at_read;
-    const char *hint; /* way out; "" */
+    enum vddk_action at_open; /* and while connecting */
+    enum vddk_action at_read; /* and while asking what is allocated */
+    const char *hint;         /* way out; "" */
 };
 struct vddk_meaning vddk_meaning(unsigned code);
 
@@ -211,7 +266,9 @@ struct vddk_meaning vddk_meaning(unsigned code);
 struct vddk_block_list;
 int vddk_blocks(const struct vddk_block_list *list, uint64_t start,
                 uint64_t sectors, struct extents *out, struct err *e);
-/* One QueryAllocatedBlocks of sectors: pushes the answer as it is, in bytes. */
+/* One QueryAllocatedBlocks of sectors: pushes the answer as it is, in bytes.
+ * -1: there is none; -2: nothing more can be asked, we stop or the source is
+ * gone. */
 typedef int vddk_query(void *ctx, uint64_t start, uint64_t sectors,
                        struct extents *out, struct err *e);
 /* Asks for a disk of `size` bytes window by window; where an answer is missing
@@ -226,6 +283,7 @@ struct nbd_handle;
  * "source" or "target". */
 int nbd_connect_within(struct nbd_handle *h, const char *uri, const char *what,
                        struct err *e);
+bool nbd_lost(struct nbd_handle *h);
 /* What the connection waits for; fd -1 once it is lost. */
 void nbd_pollfd(struct nbd_handle *h, struct pollfd *p);
 /* What goes wrong here ends the connection, and with it every request: each

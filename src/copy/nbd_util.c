@@ -48,8 +48,8 @@ nbd_connect_within(struct nbd_handle *h, const char *uri, const char *what,
     return 0;
 }
 
-static bool
-lost(struct nbd_handle *h)
+bool
+nbd_lost(struct nbd_handle *h)
 {
     return nbd_aio_is_dead(h) || nbd_aio_is_closed(h);
 }
@@ -59,7 +59,7 @@ nbd_pollfd(struct nbd_handle *h, struct pollfd *p)
 {
     unsigned dir = nbd_aio_get_direction(h);
 
-    p->fd = lost(h) ? -1 : nbd_aio_get_fd(h);
+    p->fd = nbd_lost(h) ? -1 : nbd_aio_get_fd(h);
     p->events = (short)((dir & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
                         (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
     p->revents = 0;

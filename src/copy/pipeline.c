@@ -14,12 +14,15 @@
 #define POLL_MS     200  /* at most between two looks at the clock */
 #define STALL_MS    1000 /* between two looks for what never came back */
 #define BURST_MS    100  /* of the rate, that may be read at once */
+#define ROOM_MIN_MS 1000 /* between two tries of a full target; doubles */
+#define ROOM_MAX_MS 8000
 
 enum slot_state {
     SLOT_FREE,
     SLOT_READING,
     SLOT_PAUSING, /* until due_ms, then read again */
     SLOT_WRITING,
+    SLOT_FULL, /* read; to be written once the target has room */
 };
 
 struct slot {
@@ -56,11 +59,17 @@ struct pipeline {
     struct block blocks[ARENA_BLOCKS];
     struct slot slots[COPY_SLOTS_MAX];
     struct slot *free;
-    unsigned busy;     /* slots not free */
-    unsigned pausing;  /* of these, SLOT_PAUSING */
-    int64_t warned_ms; /* last time; 0: never */
-    bool no_more;      /* the plan has no more to hand out */
-    bool stopped;      /* we were asked to */
+    unsigned busy;      /* slots not free */
+    unsigned pausing;   /* of these, SLOT_PAUSING */
+    int64_t warned_ms;  /* last time; 0: never */
+    bool no_more;       /* the plan has no more to hand out */
+    bool away;          /* the source is to come back first */
+    int64_t full_ms;    /* since when the target is full; 0: it is not */
+    int64_t room_ms;    /* when one write is tried again */
+    int64_t room_gap;   /* between two tries */
+    struct slot *probe; /* that one, under way */
+    bool room;          /* it worked */
+    bool stopped;       /* we were asked to */
     bool stuck;
     int64_t budget; /* bytes that may be read now, by the rate */
     int64_t budget_ms, progress_ms, stall_ms; /* last time of each */
@@ -159,14 +168,46 @@ judge(struct pipeline *p, struct slot *s, unsigned i, bool *skip, struct err *e)
     return 0;
 }
 
+/* The target is full, or still is. */
+static void
+hold(struct pipeline *p, struct slot *s, bool probed)
+{
+    const struct counters *c = p->counters;
+    int64_t now = clock_ms();
+
+    if (!p->full_ms) {
+        p->full_ms = now;
+        p->room_gap = ROOM_MIN_MS;
+        p->room_ms = now + p->room_gap;
+        p->room = false;
+        report_paused(c->total - c->done);
+    } else if (probed) {
+        p->room_gap =
+            p->room_gap * 2 < ROOM_MAX_MS ? p->room_gap * 2 : ROOM_MAX_MS;
+        p->room_ms = now + p->room_gap;
+    }
+    enter(p, s, SLOT_FULL);
+}
+
 static void
 finish_slot(struct pipeline *p, struct slot *s)
 {
     uint64_t block = s->offset / DISK_BLOCK;
     uint64_t n = disk_blocks(s->n);
     const struct block *b = blocks_of(p, s);
+    bool probed = s == p->probe;
     struct err e = ERR_INIT;
 
+    if (probed)
+        p->probe = NULL;
+    if (s->errnum == ENOSPC || s->errnum == EDQUOT) {
+        if (winding_down(p))
+            free_slot(p, s); /* the map knows that it is not there */
+        else
+            hold(p, s, probed);
+        return;
+    }
+    p->room |= probed && !s->errnum;
     if (s->errnum) {
         err_errno(&e, s->errnum, "writing the target at %llu",
                   (unsigned long long)s->offset);
@@ -261,6 +302,25 @@ write_slot(struct pipeline *p, struct slot *s)
     release(p, s);
 }
 
+/* One write finds out whether there is room again; then all go on. */
+static void
+look_for_room(struct pipeline *p, int64_t now)
+{
+    if (!p->full_ms || p->probe || (!p->room && now < p->room_ms))
+        return;
+    if (p->room)
+        report_resumed(now - p->full_ms);
+    p->full_ms = p->room ? 0 : p->full_ms;
+    for (unsigned i = 0; i < COPY_SLOTS_MAX && !p->probe; i++) {
+        if (p->slots[i].state != SLOT_FULL)
+            continue;
+        p->probe = p->room ? NULL : &p->slots[i];
+        write_slot(p, &p->slots[i]);
+        if (!p->room)
+            return;
+    }
+}
+
 /* reading ---------------------------------------------------------------- */
 
 static void
@@ -329,6 +389,20 @@ read_again(struct pipeline *p, struct slot *s, const struct err *e, int64_t now)
     split(p, s, now);
 }
 
+/* It is started again as if nothing had been, once the source is back. */
+static void
+read_lost(struct pipeline *p, struct slot *s, int64_t now)
+{
+    if (winding_down(p)) {
+        free_slot(p, s);
+        return;
+    }
+    p->away = true;
+    s->tries--;
+    enter(p, s, SLOT_PAUSING);
+    s->due_ms = now;
+}
+
 static void
 came_back(struct pipeline *p, struct read_result *r)
 {
@@ -343,13 +417,16 @@ came_back(struct pipeline *p, struct read_result *r)
     switch (r->verdict) {
     case READ_OK:
         p->counters->read += s->n;
-        if (p->err.class == ERR_NONE)
-            write_slot(p, s);
-        else
+        if (p->err.class != ERR_NONE || (p->full_ms && p->stopped))
             free_slot(p, s);
+        else if (p->full_ms)
+            enter(p, s, SLOT_FULL);
+        else
+            write_slot(p, s);
         break;
     case READ_SHRINK: shrink(p, s); /* fall through */
     case READ_RETRY: read_again(p, s, &r->err, now); break;
+    case READ_LOST: read_lost(p, s, now); break;
     case READ_FAILED:
         fail(p, &r->err);
         free_slot(p, s);
@@ -371,6 +448,19 @@ refill(struct pipeline *p, int64_t now)
     if (p->budget > most)
         p->budget = most;
     p->budget_ms = now;
+}
+
+/* Is the source there, and is there a use for what it gives? */
+static bool
+may_read_at_all(struct pipeline *p)
+{
+    struct err e = ERR_INIT;
+    int rc = p->src->ops->mend ? p->src->ops->mend(p->src, &e) : 1;
+
+    if (rc < 0)
+        fail(p, &e);
+    p->away = rc <= 0;
+    return !p->away && !p->full_ms;
 }
 
 static bool
@@ -436,6 +526,8 @@ start_reads(struct pipeline *p, int64_t now)
     struct slot *s;
 
     refill(p, now);
+    if (!may_read_at_all(p))
+        return;
     while (may_read(p) && (s = find_due(p, now)))
         start_read(p, s);
     while (!p->no_more && !ledger_full(p->ledger) && may_read(p) &&
@@ -445,12 +537,14 @@ start_reads(struct pipeline *p, int64_t now)
 
 /* the loop ---------------------------------------------------------------- */
 
-/* Reads that wait for their next try are given up. */
+/* Reads and writes that wait for their next try are given up. */
 static void
-drop_pausing(struct pipeline *p)
+drop_waiting(struct pipeline *p)
 {
-    for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
-        if (p->slots[i].state == SLOT_PAUSING)
+    if (!p->pausing && !p->full_ms)
+        return;
+    for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
+        if (p->slots[i].state == SLOT_PAUSING || p->slots[i].state == SLOT_FULL)
             free_slot(p, &p->slots[i]);
 }
 
@@ -459,6 +553,8 @@ wait_ms(const struct pipeline *p, int64_t now)
 {
     int64_t ms = POLL_MS;
 
+    if (p->away || p->full_ms)
+        return (int)ms; /* no read is started anyway */
     for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
         if (p->slots[i].state == SLOT_PAUSING && p->slots[i].due_ms - now < ms)
             ms = p->slots[i].due_ms - now;
@@ -538,9 +634,11 @@ loop(struct pipeline *p)
 
         p->stopped = p->stopped || stop_asked();
         if (winding_down(p))
-            drop_pausing(p);
-        else
+            drop_waiting(p);
+        else {
+            look_for_room(p, now);
             start_reads(p, now);
+        }
         end = !p->busy && (p->no_more || winding_down(p));
         rc = ledger_step(p->ledger, end, &e);
         if (rc < 0)

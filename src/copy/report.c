@@ -80,6 +80,61 @@ report_progress(const struct counters *c)
 }
 
 void
+report_planning(uint64_t start, uint64_t length)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"planning\"");
+    add_number(&line, "start", start);
+    add_number(&line, "length", length);
+    send_line(&line);
+}
+
+void
+report_reconnected(const char *transport, int64_t ms)
+{
+    struct str line = STR_INIT;
+
+    log_info("connected to the source again after %lld.%lld s",
+             (long long)ms / 1000, (long long)ms / 100 % 10);
+    str_add(&line, "{\"event\":\"reconnected\"");
+    add_text(&line, "transport", transport);
+    add_number(&line, "ms", (uint64_t)ms);
+    send_line(&line);
+}
+
+void
+report_paused(uint64_t left)
+{
+    struct str line = STR_INIT;
+
+    log_warn("the target is full, up to %llu MiB are still to come; it goes "
+             "on by itself once there is room",
+             (unsigned long long)(left >> 20) + 1);
+    str_add(&line, "{\"event\":\"paused\",\"why\":\"nospace\"");
+    add_number(&line, "left", left);
+    send_line(&line);
+}
+
+void
+report_resumed(int64_t ms)
+{
+    struct str line = STR_INIT;
+
+    log_info("the target has room again, after %lld s", (long long)ms / 1000);
+    str_add(&line, "{\"event\":\"resumed\"");
+    add_number(&line, "ms", (uint64_t)ms);
+    send_line(&line);
+}
+
+void
+report_raw(const char *line, size_t n)
+{
+    /* whether it is read is seen by the lines of the other thread */
+    (void)!fs_write_all(out, line, n);
+}
+
+void
 report_warn(const char *fmt, ...)
 {
     struct str line = STR_INIT;

@@ -1,6 +1,8 @@
 /* Source: an NBD server. */
 #include "copy/copy.h"
 
+#include "base/clock.h"
+
 #include <libnbd.h>
 #include <string.h>
 
@@ -14,40 +16,65 @@ struct read_ctx {
 
 struct nbd {
     struct source base;
-    struct nbd_handle *h;
-    uint64_t size;
+    const char *uri;
+    struct nbd_handle *h; /* NULL: not connected */
+    uint64_t size;        /* 0: it was never open */
+    unsigned in_flight;   /* reads that are not reaped */
+    bool lost;            /* the connection is to be made anew */
+    struct comeback back;
     struct read_ctx ctx[COPY_SLOTS_MAX];
     struct { /* ring of reads that came back */
         unsigned slot;
         int errnum;
-    } back[COPY_SLOTS_MAX];
+    } came[COPY_SLOTS_MAX];
     unsigned first, n;
 };
+
+static void
+hang_up(struct nbd *n)
+{
+    nbd_close(n->h);
+    n->h = NULL;
+}
 
 static void
 nbd_close_source(struct source *s)
 {
     struct nbd *n = (struct nbd *)s;
 
-    nbd_close(n->h);
+    hang_up(n);
     free(n);
 }
 
+/* One that was there before has to be the same. */
 static int
-connect_to(struct nbd *n, const char *uri, struct err *e)
+check_size(struct nbd *n, struct err *e)
 {
-    int64_t size;
+    int64_t size = nbd_get_size(n->h);
+
+    if (size < 0)
+        return nbd_failed(e, "asking the size of", "source");
+    if (n->size && n->size != (uint64_t)size)
+        return err_set(e, ERR_DAMAGED,
+                       "the source has %lld bytes now, it had %llu; a disk "
+                       "that was resized has to be copied anew",
+                       (long long)size, (unsigned long long)n->size);
+    n->size = (uint64_t)size;
+    return 0;
+}
+
+static int
+connect_to(struct nbd *n, struct err *e)
+{
+    int rc;
 
     n->h = nbd_create();
     if (!n->h || nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION))
         return nbd_failed(e, "connecting to", "source");
-    if (nbd_connect_within(n->h, uri, "source", e))
-        return -1;
-    size = nbd_get_size(n->h);
-    if (size < 0)
-        return nbd_failed(e, "asking the size of", "source");
-    n->size = (uint64_t)size;
-    return 0;
+    hang_begin("connecting to the source");
+    rc = nbd_connect_within(n->h, n->uri, "source", e);
+    hang_end();
+    return rc ? rc : check_size(n, e);
 }
 
 static int
@@ -56,14 +83,37 @@ nbd_open(struct source **s, const struct request *r, struct err *e)
     struct nbd *n = xcalloc(1, sizeof *n);
 
     n->base.ops = &source_nbd;
+    n->uri = request_text(r, KEY_SOURCE_URI);
+    n->back.patience_ms = r->timeout_ms;
     for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
         n->ctx[i] = (struct read_ctx){ n, i };
-    if (connect_to(n, request_text(r, KEY_SOURCE_URI), e)) {
+    if (connect_to(n, e)) {
         nbd_close_source(&n->base);
         return -1;
     }
     *s = &n->base;
     return 0;
+}
+
+static int
+nbd_mend(struct source *s, struct err *e)
+{
+    struct nbd *n = (struct nbd *)s;
+
+    if (!n->lost)
+        return 1;
+    if (n->in_flight)
+        return 0;
+    hang_up(n);
+    if (!comeback_due(&n->back))
+        return 0;
+    if (connect_to(n, e)) {
+        hang_up(n);
+        return e->class == ERR_NET ? comeback_after(&n->back, e) : -1;
+    }
+    n->lost = false;
+    report_reconnected(s->ops->kind, clock_ms() - n->back.since_ms);
+    return 1;
 }
 
 static uint64_t
@@ -110,6 +160,7 @@ nbd_allocated(struct source *s, struct extents *out, struct err *e)
     struct nbd *n = (struct nbd *)s;
     struct status st = { out, 0, n->size };
     nbd_extent_callback cb = { .callback = on_status, .user_data = &st };
+    int rc;
 
     if (nbd_can_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1) {
         extents_add(out, 0, n->size);
@@ -120,9 +171,12 @@ nbd_allocated(struct source *s, struct extents *out, struct err *e)
 
         if (stop_asked())
             return err_set(e, ERR_STOPPED, "stopped");
-        if (nbd_block_status(n->h, left < STATUS_STEP ? left : STATUS_STEP,
-                             st.at, cb, 0) == -1 ||
-            st.at == before) {
+        report_planning(st.at, left < STATUS_STEP ? left : STATUS_STEP);
+        hang_begin("asking what is allocated");
+        rc = nbd_block_status(n->h, left < STATUS_STEP ? left : STATUS_STEP,
+                              st.at, cb, 0);
+        hang_end();
+        if (rc == -1 || st.at == before) {
             report_warn("the source does not say what is allocated from %llu "
                         "on: that is read whole",
                         (unsigned long long)st.at);
@@ -138,8 +192,8 @@ came_back(struct nbd *n, unsigned slot, int errnum)
 {
     unsigned i = (n->first + n->n++) % COPY_SLOTS_MAX;
 
-    n->back[i].slot = slot;
-    n->back[i].errnum = errnum;
+    n->came[i].slot = slot;
+    n->came[i].errnum = errnum;
 }
 
 static int
@@ -159,6 +213,7 @@ nbd_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
     nbd_completion_callback cb = { .callback = on_read,
                                    .user_data = &n->ctx[slot] };
 
+    n->in_flight++;
     if (nbd_aio_pread(n->h, buf, len, offset, cb, 0) == -1)
         came_back(n, slot, nbd_errnum());
 }
@@ -166,13 +221,38 @@ nbd_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
 static void
 nbd_poll_source(const struct source *s, struct pollfd *p)
 {
-    nbd_pollfd(((const struct nbd *)s)->h, p);
+    const struct nbd *n = (const struct nbd *)s;
+
+    p->fd = -1;
+    if (n->h)
+        nbd_pollfd(n->h, p);
 }
 
 static void
 nbd_ready(struct source *s, short revents)
 {
-    nbd_progress(((struct nbd *)s)->h, revents);
+    struct nbd *n = (struct nbd *)s;
+
+    if (n->h)
+        nbd_progress(n->h, revents);
+}
+
+static enum read_verdict
+verdict(struct nbd *n, int errnum, struct err *e)
+{
+    if (!errnum) {
+        if (!n->lost)
+            comeback_worked(&n->back);
+        return READ_OK;
+    }
+    err_errno(e, errnum, "NBD");
+    if (!nbd_lost(n->h))
+        return READ_FAILED; /* the server said so */
+    e->class = ERR_NET;
+    if (!n->lost && comeback_after(&n->back, e))
+        return READ_FAILED;
+    n->lost = true;
+    return READ_LOST;
 }
 
 static bool
@@ -183,13 +263,12 @@ nbd_reap(struct source *s, struct read_result *out)
 
     if (!n->n)
         return false;
-    out->slot = n->back[n->first].slot;
-    errnum = n->back[n->first].errnum;
+    out->slot = n->came[n->first].slot;
+    errnum = n->came[n->first].errnum;
     n->first = (n->first + 1) % COPY_SLOTS_MAX;
     n->n--;
-    out->verdict = errnum ? READ_FAILED : READ_OK;
-    if (errnum)
-        err_errno(&out->err, errnum, "NBD");
+    n->in_flight--;
+    out->verdict = verdict(n, errnum, &out->err);
     return true;
 }
 
@@ -204,4 +283,5 @@ const struct source_ops source_nbd = {
     .poll = nbd_poll_source,
     .ready = nbd_ready,
     .reap = nbd_reap,
+    .mend = nbd_mend,
 };

@@ -3,6 +3,7 @@
 #include "copy/copy.h"
 #include "copy/vddk_abi.h"
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 
@@ -14,6 +15,10 @@
 #define API_MINOR          5
 #define DEFAULT_TRANSPORTS "nbdssl:nbd"
 #define LOG_LINE_MAX       1024
+#define UUID_MAX           128
+
+/* Every call that may take its time is timed. */
+#define TIMED(doing, call) (hang_begin(doing), timed(call))
 
 struct vddk_functions {
 #define X(name, result, args) result(*name) args;
@@ -29,18 +34,32 @@ struct vddk_slot {
 
 struct vddk {
     struct source base;
+    const struct request *req;
     struct vddk_functions f;
     bool inited;
     struct vddk_connect_params *params;
     vddk_conn conn;
     vddk_handle disk;
-    uint64_t size;
+    uint64_t size;       /* 0: it was never open */
+    char uuid[UUID_MAX]; /* of the disk, as the library has it; "" */
     struct done *done;
     char transport[64];
+    unsigned in_flight; /* reads that were accepted or refused, not reaped */
+    enum vddk_action action; /* that the last error while opening asks for */
+    bool lost;               /* connection and handle are to be made anew */
+    bool once;               /* that was done for a code that allows it once */
+    struct comeback back;
     char *texts[6]; /* what params point at; kept until Disconnect */
     unsigned n_texts;
     struct vddk_slot slots[COPY_SLOTS_MAX];
 };
+
+static vddk_error
+timed(vddk_error rc)
+{
+    hang_end();
+    return rc;
+}
 
 /* log -------------------------------------------------------------------- */
 
@@ -91,12 +110,14 @@ on_panic(const char *fmt, va_list args)
 static int
 vddk_failed(struct vddk *v, vddk_error rc, const char *doing, struct err *e)
 {
-    struct vddk_meaning is = vddk_meaning(VDDK_CODE(rc));
+    unsigned code = VDDK_CODE(rc);
+    struct vddk_meaning is = vddk_meaning(code);
     char *text = v->f.GetErrorText(rc, NULL);
 
-    err_set(e, is.class, "%s: VDDK error %u (%s)%s%s", doing, VDDK_CODE(rc),
+    v->action = is.at_open;
+    err_set(e, is.class, "%s: VDDK error %u (%s)%s%s", doing, code,
             text ? text : "no text", *is.hint ? "; " : "", is.hint);
-    e->code = (int)VDDK_CODE(rc);
+    e->code = (int)code;
     if (text)
         v->f.FreeErrorText(text);
     return -1;
@@ -172,12 +193,10 @@ keep(struct vddk *v, const char *prefix, const char *text)
 }
 
 static int
-connect_to(struct vddk *v, const struct request *r, struct err *e)
+fill_params(struct vddk *v, struct err *e)
 {
-    const char *modes = request_text(r, KEY_TRANSPORTS);
-    const char *snapshot = request_text(r, KEY_SNAPSHOT);
+    const struct request *r = v->req;
     struct vddk_connect_params *p = v->f.AllocateConnectParams();
-    vddk_error rc;
 
     if (!p)
         return err_set(e, ERR_REMOTE, "VDDK gave no connect parameters");
@@ -190,38 +209,84 @@ connect_to(struct vddk *v, const struct request *r, struct err *e)
     p->creds.uid.password = keep(v, "", secret_reveal(r->password));
     p->port = r->port;
     p->spec_type = VDDK_SPEC_VMX;
-    rc = v->f.ConnectEx(p, 1, *snapshot ? snapshot : NULL,
-                        *modes ? modes : DEFAULT_TRANSPORTS, &v->conn);
+    return 0;
+}
+
+static int
+connect_to(struct vddk *v, struct err *e)
+{
+    const char *modes = request_text(v->req, KEY_TRANSPORTS);
+    const char *snapshot = request_text(v->req, KEY_SNAPSHOT);
+    vddk_error rc =
+        TIMED("connecting to the source",
+              v->f.ConnectEx(v->params, 1, *snapshot ? snapshot : NULL,
+                             *modes ? modes : DEFAULT_TRANSPORTS, &v->conn));
+
     if (VDDK_CODE(rc) == VDDK_OK)
         return 0;
     v->conn = NULL;
     return vddk_failed(v, rc, "connecting to the source", e);
 }
 
+/* One that was open before has to be the same. */
 static int
-open_disk(struct vddk *v, const struct request *r, struct err *e)
+check_disk(struct vddk *v, const struct vddk_info *info, struct err *e)
 {
-    const char *path = request_text(r, KEY_PATH);
-    struct vddk_info *info = NULL;
-    const char *mode;
-    vddk_error rc;
+    uint64_t size = info->capacity * VDDK_SECTOR;
+    const char *uuid = info->uuid ? info->uuid : "";
 
-    rc = v->f.Open(v->conn, path, VDDK_OPEN_READ_ONLY, &v->disk);
+    v->action = VDDK_GIVE_UP;
+    if (v->size && v->size != size)
+        return err_set(e, ERR_DAMAGED,
+                       "the source has %llu bytes now, it had %llu; a disk "
+                       "that was resized has to be copied anew",
+                       (unsigned long long)size, (unsigned long long)v->size);
+    if (v->size && strncmp(v->uuid, uuid, sizeof v->uuid - 1))
+        return err_set(e, ERR_DAMAGED,
+                       "the source has another uuid now (%.40s, it had "
+                       "%.40s): it is another disk",
+                       uuid, v->uuid);
+    v->size = size;
+    snprintf(v->uuid, sizeof v->uuid, "%s", uuid);
+    return 0;
+}
+
+static int
+open_disk(struct vddk *v, struct err *e)
+{
+    const char *path = request_text(v->req, KEY_PATH), *mode;
+    struct vddk_info *info = NULL;
+    vddk_error rc;
+    int same;
+
+    rc = TIMED("opening the source",
+               v->f.Open(v->conn, path, VDDK_OPEN_READ_ONLY, &v->disk));
     if (VDDK_CODE(rc) != VDDK_OK) {
         v->disk = NULL;
         vddk_failed(v, rc, "opening the source", e);
         return err_wrap(e, "%s", path);
     }
-    rc = v->f.GetInfo(v->disk, &info);
+    rc = TIMED("asking the size of the source", v->f.GetInfo(v->disk, &info));
     if (VDDK_CODE(rc) != VDDK_OK || !info)
         return vddk_failed(v, rc, "asking the size of the source", e);
-    v->size = info->capacity * VDDK_SECTOR;
+    same = check_disk(v, info, e);
     v->f.FreeInfo(info);
     mode = v->f.GetTransportMode(v->disk);
     snprintf(v->transport, sizeof v->transport, "%s", mode ? mode : "unknown");
-    log_info("source opened by %s, of %s", v->transport,
-             v->f.ListTransportModes());
-    return 0;
+    return same;
+}
+
+/* Also after a loss: who does not, leaves sessions on the host. */
+static void
+hang_up(struct vddk *v)
+{
+    if (v->disk) {
+        (void)TIMED("closing the source", v->f.Wait(v->disk));
+        (void)TIMED("closing the source", v->f.Close(v->disk));
+    }
+    if (v->conn)
+        (void)TIMED("closing the source", v->f.Disconnect(v->conn));
+    v->disk = v->conn = NULL;
 }
 
 static void
@@ -229,16 +294,14 @@ vddk_close(struct source *s)
 {
     struct vddk *v = (struct vddk *)s;
 
-    if (v->disk) {
-        v->f.Wait(v->disk);
-        v->f.Close(v->disk);
-    }
-    if (v->conn)
-        v->f.Disconnect(v->conn);
+    hang_up(v);
     if (v->params)
         v->f.FreeConnectParams(v->params);
-    if (v->inited)
+    if (v->inited) {
+        hang_begin("ending VDDK");
         v->f.Exit();
+        hang_end();
+    }
     for (unsigned i = 0; i < v->n_texts; i++) {
         explicit_bzero(v->texts[i], strlen(v->texts[i]));
         free(v->texts[i]);
@@ -247,21 +310,60 @@ vddk_close(struct source *s)
     free(v);
 }
 
+/* An error that asks for another connection: is there to be one?  Then when
+ * it is due, or why not. */
 static int
-start(struct vddk *v, const struct request *r, struct err *e)
+try_anew(struct vddk *v, enum vddk_action action, struct err *e)
 {
-    const char *dir = request_text(r, KEY_LIBDIR);
+    if (action != VDDK_ANEW && (action != VDDK_ANEW_ONCE || v->once))
+        return -1;
+    v->once |= action == VDDK_ANEW_ONCE;
+    return comeback_after(&v->back, e);
+}
+
+/* 1: it is open; 0: there will be another try; -1: it is given up. */
+static int
+open_once(struct vddk *v, struct err *e)
+{
+    if (!connect_to(v, e) && !open_disk(v, e))
+        return 1;
+    hang_up(v);
+    return try_anew(v, v->action, e);
+}
+
+/* The first time, or anew while there is nothing else to do. */
+static int
+open_patiently(struct vddk *v, struct err *e)
+{
+    int rc;
+
+    while (!(rc = open_once(v, e)))
+        if (comeback_wait(&v->back, e))
+            return -1;
+    return rc > 0 ? 0 : -1;
+}
+
+static int
+start(struct vddk *v, struct err *e)
+{
+    const char *dir = request_text(v->req, KEY_LIBDIR);
     vddk_error rc;
 
     v->done = done_new(e);
     if (!v->done || load(v, dir, e))
         return -1;
-    rc = v->f.InitEx(API_MAJOR, API_MINOR, on_log, on_warning, on_panic, dir,
-                     r->text[KEY_CONFIG]);
+    rc = TIMED("starting VDDK",
+               v->f.InitEx(API_MAJOR, API_MINOR, on_log, on_warning, on_panic,
+                           dir, v->req->text[KEY_CONFIG]));
     if (VDDK_CODE(rc) != VDDK_OK)
         return vddk_failed(v, rc, "starting VDDK", e);
     v->inited = true;
-    return connect_to(v, r, e) || open_disk(v, r, e) ? -1 : 0;
+    if (fill_params(v, e) || open_patiently(v, e))
+        return -1;
+    comeback_worked(&v->back);
+    log_info("source opened by %s, of %s", v->transport,
+             v->f.ListTransportModes());
+    return 0;
 }
 
 static int
@@ -270,9 +372,11 @@ vddk_open(struct source **s, const struct request *r, struct err *e)
     struct vddk *v = xcalloc(1, sizeof *v);
 
     v->base.ops = &source_vddk;
+    v->req = r;
+    v->back.patience_ms = r->timeout_ms;
     for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
         v->slots[i] = (struct vddk_slot){ v, i };
-    if (start(v, r, e)) {
+    if (start(v, e)) {
         vddk_close(&v->base);
         return -1;
     }
@@ -292,7 +396,46 @@ vddk_transport(const struct source *s)
     return ((const struct vddk *)s)->transport;
 }
 
-/* allocation ------------------------------------------------------------- */
+/* getting it back --------------------------------------------------------- */
+
+static void
+note_back(struct vddk *v)
+{
+    v->lost = false;
+    report_reconnected(v->transport, clock_ms() - v->back.since_ms);
+}
+
+/* A read failed so: is there to be another connection? */
+static enum read_verdict
+lose(struct vddk *v, enum vddk_action action, struct err *e)
+{
+    /* the first of those in flight speaks for all */
+    if (!v->lost && try_anew(v, action, e))
+        return READ_FAILED;
+    v->lost = true;
+    return READ_LOST;
+}
+
+static int
+vddk_mend(struct source *s, struct err *e)
+{
+    struct vddk *v = (struct vddk *)s;
+    int rc;
+
+    if (!v->lost)
+        return 1;
+    if (v->in_flight)
+        return 0;
+    hang_up(v);
+    if (!comeback_due(&v->back))
+        return 0;
+    rc = open_once(v, e);
+    if (rc > 0)
+        note_back(v);
+    return rc;
+}
+
+/* allocation -------------------------------------------------------------- */
 
 static int
 query(void *ctx, uint64_t start, uint64_t sectors, struct extents *out,
@@ -300,15 +443,29 @@ query(void *ctx, uint64_t start, uint64_t sectors, struct extents *out,
 {
     struct vddk *v = ctx;
     struct vddk_block_list *list = NULL;
-    vddk_error rc = v->f.QueryAllocatedBlocks(v->disk, start, sectors,
-                                              VDDK_MIN_CHUNK, &list);
-    int bad;
+    vddk_error rc;
+    int taken;
 
-    if (VDDK_CODE(rc) != VDDK_OK || !list)
-        return vddk_failed(v, rc, "asking what is allocated", e);
-    bad = vddk_blocks(list, start, sectors, out, e);
+    for (;;) {
+        rc = TIMED("asking what is allocated",
+                   v->f.QueryAllocatedBlocks(v->disk, start, sectors,
+                                             VDDK_MIN_CHUNK, &list));
+        if (VDDK_CODE(rc) == VDDK_OK && list)
+            break;
+        vddk_failed(v, rc, "asking what is allocated", e);
+        if (vddk_meaning(VDDK_CODE(rc)).at_read != VDDK_ANEW)
+            return -1;
+        if (comeback_after(&v->back, e))
+            return -2;
+        hang_up(v);
+        if (comeback_wait(&v->back, e) || open_patiently(v, e))
+            return -2;
+        note_back(v);
+    }
+    comeback_worked(&v->back);
+    taken = vddk_blocks(list, start, sectors, out, e);
     v->f.FreeBlockList(list);
-    return bad;
+    return taken;
 }
 
 static int
@@ -334,9 +491,11 @@ vddk_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
 {
     struct vddk *v = (struct vddk *)s;
     vddk_error rc =
-        v->f.ReadAsync(v->disk, offset / VDDK_SECTOR, n / VDDK_SECTOR, buf,
-                       on_read, &v->slots[slot]);
+        TIMED("reading the source",
+              v->f.ReadAsync(v->disk, offset / VDDK_SECTOR, n / VDDK_SECTOR,
+                             buf, on_read, &v->slots[slot]));
 
+    v->in_flight++;
     /* Refused: there will be no callback. */
     if (VDDK_CODE(rc) != VDDK_ASYNC)
         done_post(v->done, slot, VDDK_CODE(rc) == VDDK_OK ? VDDK_FAIL : rc);
@@ -356,6 +515,28 @@ vddk_ready(struct source *s, short revents)
     (void)revents;
 }
 
+static enum read_verdict
+verdict(struct vddk *v, vddk_error rc, struct err *e)
+{
+    enum vddk_action action = vddk_meaning(VDDK_CODE(rc)).at_read;
+
+    if (VDDK_CODE(rc) == VDDK_OK) {
+        if (!v->lost) { /* else it is of the connection before */
+            comeback_worked(&v->back);
+            v->once = false;
+        }
+        return READ_OK;
+    }
+    vddk_failed(v, rc, "ReadAsync", e);
+    switch (action) {
+    case VDDK_AGAIN: return READ_RETRY;
+    case VDDK_FEWER: return READ_SHRINK;
+    case VDDK_ANEW:
+    case VDDK_ANEW_ONCE: return lose(v, action, e);
+    default: return READ_FAILED;
+    }
+}
+
 static bool
 vddk_reap(struct source *s, struct read_result *out)
 {
@@ -364,12 +545,9 @@ vddk_reap(struct source *s, struct read_result *out)
 
     if (!done_take(v->done, &item))
         return false;
+    v->in_flight--;
     out->slot = item.slot;
-    out->verdict = READ_OK;
-    if (VDDK_CODE(item.code) != VDDK_OK) {
-        out->verdict = vddk_meaning(VDDK_CODE(item.code)).at_read;
-        vddk_failed(v, item.code, "ReadAsync", &out->err);
-    }
+    out->verdict = verdict(v, item.code, &out->err);
     return true;
 }
 
@@ -384,4 +562,5 @@ const struct source_ops source_vddk = {
     .poll = vddk_poll,
     .ready = vddk_ready,
     .reap = vddk_reap,
+    .mend = vddk_mend,
 };

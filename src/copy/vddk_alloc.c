@@ -48,10 +48,10 @@ ask(uint64_t start, uint64_t n, vddk_query *query, void *ctx,
     struct extents *out, struct err *e)
 {
     defer_extents struct extents got = { 0 };
+    int rc = query(ctx, start / VDDK_SECTOR, n / VDDK_SECTOR, &got, e);
 
-    if (query(ctx, start / VDDK_SECTOR, n / VDDK_SECTOR, &got, e) ||
-        check_answer(&got, start, start + n, e))
-        return -1;
+    if (rc || check_answer(&got, start, start + n, e))
+        return rc ? rc : -1;
     for (size_t i = 0; i < got.n; i++)
         extents_add(out, got.p[i].start, got.p[i].length);
     return 0;
@@ -64,20 +64,27 @@ vddk_allocated(uint64_t size, vddk_query *query, void *ctx, struct extents *out,
     defer_extents struct extents probe = { 0 };
     uint64_t whole = size - size % CHUNK_BYTES, step;
     struct err why = ERR_INIT;
+    int rc = whole ? ask(0, CHUNK_BYTES, query, ctx, &probe, &why) : 0;
 
-    if (whole && ask(0, CHUNK_BYTES, query, ctx, &probe, &why)) {
+    if (rc == -1) {
         report_warn("%s; the whole disk is read", why.msg);
         whole = 0;
     }
-    for (uint64_t at = 0; at < whole; at += step) {
+    for (uint64_t at = 0; at < whole && rc > -2; at += step) {
         step = whole - at < WINDOW_BYTES ? whole - at : WINDOW_BYTES;
         if (stop_asked())
             return err_set(e, ERR_STOPPED, "stopped");
-        if (ask(at, step, query, ctx, out, &why)) {
+        report_planning(at, step);
+        rc = ask(at, step, query, ctx, out, &why);
+        if (rc == -1) {
             report_warn("%s; all is read from %llu to %llu", why.msg,
                         (unsigned long long)at, (unsigned long long)at + step);
             extents_add(out, at, step);
         }
+    }
+    if (rc == -2) {
+        *e = why;
+        return -1;
     }
     /* Asking for less than a chunk is an error: what is left is read. */
     extents_add(out, whole, size - whole);

@@ -151,28 +151,104 @@ less_than_a_chunk_is_not_asked_about(void **state)
     assert_int_equal(extents_total(&out), a.size);
 }
 
+/* Every code that section 5.8 of the facts names, with what they say is to be
+ * done: (f)or good, (a)gain on the handle, (s)hrink, (r)econnect, reconnect
+ * (o)nce. */
 static void
-codes_have_meanings(void **state)
+every_code_has_a_class_and_an_action(void **state)
 {
+    static const enum vddk_action actions[] = {
+        ['f'] = VDDK_GIVE_UP, ['a'] = VDDK_AGAIN,     ['s'] = VDDK_FEWER,
+        ['r'] = VDDK_ANEW,    ['o'] = VDDK_ANEW_ONCE,
+    };
     static const struct {
         unsigned code;
-        enum err_class class;
-        enum read_verdict at_read;
+        const char *class;
+        char at_open, at_read;
+        bool hint;
     } rows[] = {
-        { 1, ERR_REMOTE, READ_RETRY },       { 2, ERR_BUSY, READ_SHRINK },
-        { 4, ERR_NOTFOUND, READ_FAILED },    { 3047, ERR_AUTH, READ_FAILED },
-        { 14009, ERR_NET, READ_RETRY },      { 14011, ERR_NET, READ_RETRY },
-        { 16007, ERR_DAMAGED, READ_FAILED }, { 30035, ERR_AUTH, READ_FAILED },
-        { 30201, ERR_AUTH, READ_FAILED },    { 30100, ERR_NET, READ_RETRY },
-        { 14005, ERR_REMOTE, READ_FAILED },  { 99999, ERR_REMOTE, READ_FAILED },
+        { 1, "remote", 'f', 'a', true },
+        { 2, "busy", 'r', 's', true },
+        { 3, "bug", 'f', 'f', false },
+        { 4, "notfound", 'f', 'f', true },
+        { 5, "busy", 'r', 'a', false },
+        { 6, "remote", 'f', 'f', true },
+        { 7, "remote", 'f', 'a', true },
+        { 8, "remote", 'f', 'f', true },
+        { 9, "remote", 'f', 'f', false },
+        { 10, "busy", 'r', 'a', false },
+        { 11, "remote", 'f', 'f', false },
+        { 12, "remote", 'f', 'f', false },
+        { 13, "remote", 'o', 'o', true },
+        { 15, "busy", 'r', 'a', true },
+        { 21, "remote", 'f', 'f', false },
+        { 24, "bug", 'f', 'f', false },
+        { 26, "net", 'r', 'r', true },
+        { 27, "remote", 'f', 'f', true },
+        { 32, "remote", 'f', 'f', true },
+        { 36, "net", 'r', 'r', true },
+        { 1000, "bug", 'f', 'f', false },
+        { 1002, "busy", 'r', 'f', true },
+        { 2000, "notfound", 'f', 'f', true },
+        { 3047, "auth", 'f', 'o', true },
+        { 4000, "notfound", 'f', 'f', true },
+        { 13000, "notfound", 'f', 'f', true },
+        { 13012, "notfound", 'f', 'f', true },
+        { 13024, "notfound", 'f', 'f', true },
+        { 14003, "net", 'r', 'r', true },
+        { 14004, "net", 'r', 'r', true },
+        { 14005, "net", 'r', 'r', true },
+        { 14006, "net", 'r', 'r', true },
+        { 14007, "net", 'r', 'r', true },
+        { 14008, "net", 'r', 'r', true },
+        { 14009, "net", 'r', 'r', true },
+        { 14010, "net", 'r', 'r', true },
+        { 14011, "net", 'r', 'r', true },
+        { 14012, "net", 'r', 'r', true },
+        { 14013, "net", 'r', 'r', true },
+        { 14014, "net", 'r', 'r', true },
+        { 14015, "net", 'r', 'r', true },
+        { 16000, "remote", 'f', 'f', false },
+        { 16001, "bug", 'f', 'f', false },
+        { 16002, "remote", 'r', 'a', true },
+        { 16003, "remote", 'f', 'f', true },
+        { 16006, "remote", 'f', 'f', true },
+        { 16007, "damaged", 'f', 'f', true },
+        { 16008, "remote", 'f', 'f', true },
+        { 16012, "remote", 'f', 'f', true },
+        { 16013, "remote", 'f', 'f', false },
+        { 16014, "auth", 'f', 'f', true },
+        { 16027, "busy", 'f', 'f', true },
+        { 16030, "remote", 'f', 'f', true },
+        { 16052, "auth", 'f', 'f', true },
+        { 16053, "remote", 'f', 'f', true },
+        { 16054, "net", 'r', 'r', true },
+        { 16063, "remote", 'f', 'f', true },
+        { 16064, "remote", 'f', 'f', true },
+        { 16067, "damaged", 'f', 'f', true },
+        { 16068, "remote", 'f', 'f', true },
+        { 18000, "net", 'r', 'r', true },
+        { 25000, "bug", 'f', 'f', false },
+        { 26000, "bug", 'f', 'f', false },
+        { 30001, "net", 'r', 'r', true },
+        { 30035, "auth", 'f', 'f', true },
+        { 30100, "net", 'r', 'r', true },
+        { 30201, "auth", 'f', 'f', true },
+        { 30202, "net", 'r', 'r', true },
+        { 99999, "remote", 'f', 'f', false },
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct vddk_meaning is = vddk_meaning(rows[i].code);
 
-        assert_int_equal(is.class, rows[i].class);
-        assert_int_equal(is.at_read, rows[i].at_read);
+        if (strcmp(err_class_name(is.class), rows[i].class) ||
+            is.at_open != actions[(int)rows[i].at_open] ||
+            is.at_read != actions[(int)rows[i].at_read] ||
+            rows[i].hint != (*is.hint != '\0'))
+            fail_msg("code %u: class %s, at open %d, at read %d, '%s'",
+                     rows[i].code, err_class_name(is.class), is.at_open,
+                     is.at_read, is.hint);
     }
 }
 
@@ -233,6 +309,9 @@ struct fake {
     enum read_verdict bad;        /* this */
     uint32_t too_large;           /* bytes; such a read is refused; 0: none */
     unsigned stop_at;             /* the read that asks us to stop */
+    bool lost;                    /* by READ_LOST */
+    unsigned away;                /* looks at it until it is back */
+    bool gone;                    /* it never is */
 };
 
 static uint64_t
@@ -269,6 +348,7 @@ fake_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
     bool bad = no >= f->bad_from && no < f->bad_from + f->bad_count;
 
     assert_true(offset + n <= SIZE);
+    assert_false(f->lost);
     f->in_flight++;
     if (no >= f->bad_from + f->bad_count && f->in_flight > f->after_bad_max)
         f->after_bad_max = f->in_flight;
@@ -309,9 +389,27 @@ fake_reap(struct source *s, struct read_result *out)
     f->in_flight--;
     out->slot = item.slot;
     out->verdict = (enum read_verdict)item.code;
+    f->lost |= item.code == READ_LOST;
     if (item.code != READ_OK)
         err_set(&out->err, ERR_NET, "as told");
     return true;
+}
+
+static int
+fake_mend(struct source *s, struct err *e)
+{
+    struct fake *f = (struct fake *)s;
+
+    if (!f->lost)
+        return 1;
+    if (f->in_flight)
+        return 0;
+    if (f->gone)
+        return err_set(e, ERR_NET, "gone");
+    if (f->away && f->away--)
+        return 0;
+    f->lost = false;
+    return 1;
 }
 
 static const struct source_ops fake_ops = {
@@ -323,6 +421,7 @@ static const struct source_ops fake_ops = {
     .poll = fake_poll,
     .ready = fake_ready,
     .reap = fake_reap,
+    .mend = fake_mend,
 };
 
 /* one disk, its map, a server -------------------------------------------------
@@ -599,6 +698,43 @@ retries_have_an_end(void **state)
     assert_equal_disks(w);
 }
 
+/* However often: it is no fault of the reads. */
+static void
+reads_of_a_lost_connection_come_again(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    start_server(w);
+    w->fake.bad = READ_LOST;
+    w->fake.bad_from = 5;
+    w->fake.bad_count = 40;
+    w->fake.away = 3;
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(w->fake.reads, 65 + 40);
+    assert_equal_disks(w);
+}
+
+static void
+a_source_that_does_not_come_back_ends_it(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    start_server(w);
+    w->req.slots = 1;
+    w->fake.bad = READ_LOST;
+    w->fake.bad_from = 10;
+    w->fake.bad_count = 1;
+    w->fake.gone = true;
+    r = run(w);
+    assert_int_equal(r.rc, -1);
+    assert_int_equal(r.e.class, ERR_NET);
+    assert_string_equal(r.e.msg, "gone");
+    assert_int_equal(r.c.done, 9 * DISK_BLOCK);
+}
+
 static void
 short_buffers_halve_the_depth(void **state)
 {
@@ -779,7 +915,7 @@ main(void)
         cmocka_unit_test(no_probe_means_all),
         cmocka_unit_test(a_window_without_sense_is_read),
         cmocka_unit_test(less_than_a_chunk_is_not_asked_about),
-        cmocka_unit_test(codes_have_meanings),
+        cmocka_unit_test(every_code_has_a_class_and_an_action),
         cmocka_unit_test(completions_come_from_any_thread),
         WORLD_TEST(allocated_is_for_the_first_plan_only),
         WORLD_TEST(target_that_was_not_zeroed_never_is),
@@ -787,6 +923,8 @@ main(void)
         WORLD_TEST(dirty_blocks_join_any_plan),
         WORLD_TEST(reads_that_fail_are_tried_again),
         WORLD_TEST(retries_have_an_end),
+        WORLD_TEST(reads_of_a_lost_connection_come_again),
+        WORLD_TEST(a_source_that_does_not_come_back_ends_it),
         WORLD_TEST(short_buffers_halve_the_depth),
         WORLD_TEST(requests_too_large_are_cut),
         WORLD_TEST(small_gaps_are_read_through),

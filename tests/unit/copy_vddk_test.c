@@ -1,6 +1,7 @@
 /* v2c-copy against the lab's VDDK and disk service: every byte of a snapshot,
  * and every fault of the lab.  Arguments: the copier, the library.  Needs
  * qemu-nbd. */
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/proc.h"
 #include "base/str.h"
@@ -204,17 +205,38 @@ slurp(const struct run *r, const char *name, struct str *out)
 }
 
 static void
-copy(struct run *r, const char *password)
+start_copy(const struct run *r, const char *password, struct proc *p)
 {
     defer_close int in = request_file(r, password);
     defer_close int out = out_file(r, "out"), err = out_file(r, "err");
     const char *argv[] = { copier, "copy", NULL };
     struct proc_opts opts = { .argv = argv, .in = in, .out = out, .err = err };
-    struct proc p = PROC_INIT;
     struct err e = ERR_INIT;
+
+    ok(proc_start(&opts, p, &e));
+}
+
+/* Until it has said so. */
+static void
+await(struct run *r, const char *text)
+{
+    int64_t end = clock_ms() + COPY_WORLD_MS;
+
+    do {
+        if (clock_ms() > end)
+            fail_msg("'%s' was not said: %s", text, str_text(&r->out));
+        clock_pause(10);
+        slurp(r, "out", &r->out);
+    } while (!strstr(str_text(&r->out), text));
+}
+
+static void
+copy(struct run *r, const char *password)
+{
+    struct proc p = PROC_INIT;
     int status;
 
-    ok(proc_start(&opts, &p, &e));
+    start_copy(r, password, &p);
     assert_int_equal(proc_wait(&p, COPY_WORLD_MS, &status), 1);
     slurp(r, "out", &r->out);
     slurp(r, "err", &r->err);
@@ -372,7 +394,10 @@ faults_that_last_have_a_class(void **state)
         { LAB_FAULT_OPEN, 30201, 0, "auth", "\"code\":30201" },
         { LAB_FAULT_INFO, 1000, 0, "bug", "VDDK error 1000" },
         { LAB_FAULT_CAPACITY, 8, 0, "damaged", "disk.size" },
-        { LAB_FAULT_CALLBACK, 3047, 20, "auth", "log in anew" },
+        { LAB_FAULT_CALLBACK, 3047, 20, "auth", "check user and password" },
+        { LAB_FAULT_CALLBACK, 13, 20, "remote", "port 902" },
+        { LAB_FAULT_CALLBACK, 14011, 20, "net", "given up after" },
+        { LAB_FAULT_QUERY, 14011, 1, "net", "given up after" },
         { LAB_FAULT_READ, 16007, 20, "damaged", "reading the source at" },
     };
 
@@ -380,10 +405,169 @@ faults_that_last_have_a_class(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct run *r = new_run();
 
+        r->keys = xstrdup("timeout 2\n");
         fault(rows[i].op, rows[i].code, rows[i].after, 0);
         copy(r, PASSWORD);
         assert_failed(r, rows[i].class, rows[i].text);
         /* The same request goes on from there. */
+        lab_nfc_fault_clear(nfc, -1);
+        assert_done(r);
+        free_run(r);
+    }
+}
+
+static void
+assert_said(const struct run *r, const char *text)
+{
+    if (!strstr(str_text(&r->out), text))
+        fail_msg("'%s' is not in %s%s", text, str_text(&r->out),
+                 str_text(&r->err));
+}
+
+static void
+lost_connections_come_back(void **state)
+{
+    static const unsigned codes[] = { 26,    36,    14009, 14010, 14011,
+                                      14014, 14015, 16054, 18000, 30100 };
+    struct lab_nfc_stats before, after;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        struct run *r = new_run();
+        struct lab_fault f = { .op =
+                                   i % 2 ? LAB_FAULT_READ : LAB_FAULT_CALLBACK,
+                               .code = codes[i],
+                               .every = 61 };
+        struct err e = ERR_INIT;
+
+        lab_nfc_stats(nfc, &before);
+        assert_true(lab_nfc_fault(nfc, &f, &e) >= 0);
+        assert_done(r);
+        lab_nfc_stats(nfc, &after);
+        assert_true(after.opens - before.opens >= 2);
+        assert_said(r, "\"event\":\"reconnected\",\"transport\":\"nbdssl\"");
+        lab_nfc_fault_clear(nfc, -1);
+        free_run(r);
+    }
+}
+
+/* Refused for some seconds, at the connection's loss and at each Open; what
+ * was asked for allocation comes again as well. */
+static void
+a_host_in_maintenance_is_waited_for(void **state)
+{
+    static const enum lab_fault_op ops[] = { LAB_FAULT_READ, LAB_FAULT_QUERY };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct run *r = new_run();
+
+        fault(ops[i], 14015, 1, 1);
+        fault(LAB_FAULT_OPEN, 14015, 1, 2);
+        assert_done(r);
+        assert_said(r, "VDDK error 14015");
+        assert_said(r, "\"event\":\"reconnected\"");
+        assert_null(strstr(str_text(&r->out), "\"plan\":13107712"));
+        lab_nfc_fault_clear(nfc, -1);
+        free_run(r);
+    }
+}
+
+static void
+what_may_pass_once_is_tried_once(void **state)
+{
+    static const unsigned codes[] = { 13, 3047 };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct run *r = new_run();
+
+        /* twice, with good reads in between */
+        r->keys = xstrdup("readers 4\n");
+        fault(LAB_FAULT_CALLBACK, codes[i], 20, 1);
+        fault(LAB_FAULT_READ, codes[i], 90, 1);
+        assert_done(r);
+        assert_said(r, "\"event\":\"reconnected\"");
+        lab_nfc_fault_clear(nfc, -1);
+        free_run(r);
+    }
+}
+
+static void
+another_disk_is_not_read_on(void **state)
+{
+    struct run *r = new_run();
+
+    (void)state;
+    fault(LAB_FAULT_READ, 14011, 20, 1);
+    fault(LAB_FAULT_CAPACITY, 8, 1, 0);
+    copy(r, PASSWORD);
+    assert_failed(r, "damaged", "the source has 13111808 bytes now");
+    lab_nfc_fault_clear(nfc, -1);
+    assert_done(r);
+    free_run(r);
+}
+
+static void
+calls_that_hang_are_given_up(void **state)
+{
+    static const struct {
+        enum lab_fault_op op;
+        unsigned after;
+        const char *text;
+    } rows[] = {
+        { LAB_FAULT_HANG_CONNECT, 0, "connecting to the source: no answer" },
+        { LAB_FAULT_HANG_OPEN, 0, "opening the source: no answer for 1 s" },
+        { LAB_FAULT_HANG_QUERY, 0, "asking what is allocated: no answer" },
+        { LAB_FAULT_HANG_QUERY, 1, "asking what is allocated: no answer" },
+        { LAB_FAULT_HANG_CLOSE, 0, "closing the source: no answer for 1 s" },
+        { LAB_FAULT_HANG_OPEN, 1, "opening the source: no answer for 1 s" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct run *r = new_run();
+
+        r->keys = xstrdup("timeout 1\n");
+        fault(rows[i].op, 0, rows[i].after, 1);
+        if (rows[i].op == LAB_FAULT_HANG_OPEN && rows[i].after)
+            fault(LAB_FAULT_READ, 14011, 20, 1);
+        copy(r, PASSWORD);
+        assert_failed(r, "net", rows[i].text);
+        lab_nfc_fault_clear(nfc, -1);
+        assert_done(r);
+        free_run(r);
+    }
+}
+
+/* The copier is alone when it is asked to stop, and waits for a call, or for
+ * the time of the next try. */
+static void
+stop_is_heard_while_the_source_is_away(void **state)
+{
+    static const struct {
+        enum lab_fault_op op;
+        const char *said; /* then it is stopped */
+        int code;
+    } rows[] = {
+        { LAB_FAULT_OPEN, "connecting again", COPY_STOPPED },
+        { LAB_FAULT_HANG_OPEN, "\"event\":\"waiting\"", COPY_FAILED },
+        { LAB_FAULT_READ, "connecting again in", COPY_STOPPED },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct run *r = new_run();
+        struct proc p = PROC_INIT;
+        int status;
+
+        fault(rows[i].op, 14015, 0, 0);
+        start_copy(r, PASSWORD, &p);
+        await(r, rows[i].said);
+        kill(p.pid, SIGTERM);
+        assert_int_equal(proc_wait(&p, COPY_WORLD_MS, &status), 1);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), rows[i].code);
         lab_nfc_fault_clear(nfc, -1);
         assert_done(r);
         free_run(r);
@@ -450,6 +634,12 @@ main(int argc, char **argv)
         TEST(faults_that_pass_are_survived),
         TEST(short_buffers_are_adapted_to),
         TEST(faults_that_last_have_a_class),
+        TEST(lost_connections_come_back),
+        TEST(a_host_in_maintenance_is_waited_for),
+        TEST(what_may_pass_once_is_tried_once),
+        TEST(another_disk_is_not_read_on),
+        TEST(calls_that_hang_are_given_up),
+        TEST(stop_is_heard_while_the_source_is_away),
         TEST(a_read_that_hangs_is_given_up),
         TEST(a_crash_of_the_library_costs_a_restart),
         TEST(a_wrong_password_is_named_without_it),
