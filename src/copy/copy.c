@@ -61,7 +61,8 @@ copy_disk(const struct request *r, const struct source_ops *const *sources,
         map_open(&m, request_text(r, KEY_MAP), request_text(r, KEY_DISK_ID),
                  r->disk_size, request_text(r, KEY_TARGET_ID), e))
         return -1;
-    if (target_open(&t, request_text(r, KEY_TARGET_URI), r->disk_size, e) ||
+    if (target_open(&t, request_text(r, KEY_TARGET_URI), r->disk_size,
+                    r->zeroes, e) ||
         ops->open(&s, r, e))
         return -1;
     rc = copy_plan(r, s, t, m, c, stuck, e);

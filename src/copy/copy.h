@@ -49,6 +49,8 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
     K(TARGET_URI, "target.uri", REQUIRED, "NBD URI to write to")             \
     K(TARGET_ZEROED, "target.zeroed", REQUIRED,                              \
       "yes: a new target reads as zeroes; no")                               \
+    K(TARGET_ZEROES, "target.zeroes", OPTIONAL,                              \
+      "how they are written: punch, keep or write (punch)")                  \
     K(TARGET_ID, "target.id", REQUIRED, "text that tells this target")       \
     K(DISK_ID, "disk.id", REQUIRED, "text that tells this disk")             \
     K(DISK_SIZE, "disk.size", REQUIRED, "bytes")                             \
@@ -68,6 +70,13 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
     K(TIMEOUT, "timeout", OPTIONAL,                                          \
       "seconds without any answer before it is given up (300)")
 
+/* How zeroes get to the target, where they have to. */
+enum zeroes {
+    ZEROES_PUNCH, /* by a request that lets the server give space back */
+    ZEROES_KEEP,  /* by one that makes it keep the space */
+    ZEROES_WRITE, /* as data, for a server whose zeroes are none */
+};
+
 enum key {
 #define K(name, key, need, what) KEY_##name,
     REQUEST_KEYS(K)
@@ -80,6 +89,7 @@ struct request {
     struct secret *password; /* NULL: absent */
     struct extents list;     /* of plan list: tidy, whole blocks */
     enum plan_kind plan;
+    enum zeroes zeroes;
     bool zeroed;
     bool uncopied;
     uint16_t port;      /* 0: none given */
@@ -307,7 +317,7 @@ typedef void target_done(void *ctx, unsigned slot, int errnum);
 
 /* A target that is too small, read-only, or cannot flush is refused. */
 int target_open(struct target **t, const char *uri, uint64_t disk_size,
-                struct err *e);
+                enum zeroes zeroes, struct err *e);
 /* Whom to tell; before the first request. */
 void target_tell(struct target *t, target_done *done, void *ctx);
 /* Requests still in flight never come back. */

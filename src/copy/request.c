@@ -34,6 +34,12 @@ static const char *const plans[] = {
     [PLAN_COMPARE] = "compare",
 };
 
+static const char *const zeroes[] = {
+    [ZEROES_PUNCH] = "punch",
+    [ZEROES_KEEP] = "keep",
+    [ZEROES_WRITE] = "write",
+};
+
 const char *
 plan_name(enum plan_kind kind)
 {
@@ -309,6 +315,22 @@ yes_or_no(const struct request *r, enum key key, bool *out, struct err *e)
 }
 
 static int
+read_zeroes(struct request *r, struct err *e)
+{
+    const char *text = r->text[KEY_TARGET_ZEROES];
+
+    for (size_t i = 0; text && i < sizeof zeroes / sizeof *zeroes; i++)
+        if (!strcmp(zeroes[i], text)) {
+            r->zeroes = (enum zeroes)i;
+            return 0;
+        }
+    return text ? err_set(e, ERR_USER,
+                          "target.zeroes '%.40s' is none of punch, keep, write",
+                          text)
+                : 0;
+}
+
+static int
 read_words(struct request *r, struct err *e)
 {
     const char *plan = request_text(r, KEY_PLAN);
@@ -321,7 +343,7 @@ read_words(struct request *r, struct err *e)
                        "plan '%.40s' is none of allocated, all, list, compare",
                        plan);
     r->plan = (enum plan_kind)i;
-    if (yes_or_no(r, KEY_TARGET_ZEROED, &r->zeroed, e) ||
+    if (read_zeroes(r, e) || yes_or_no(r, KEY_TARGET_ZEROED, &r->zeroed, e) ||
         yes_or_no(r, KEY_UNCOPIED, &r->uncopied, e))
         return -1;
     if (r->uncopied && r->plan != PLAN_LIST)

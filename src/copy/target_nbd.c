@@ -15,9 +15,10 @@ struct target {
     unsigned conns;
     struct nbd_handle *conn[TARGET_CONNS]; /* slot % conns has its requests */
     uint64_t disk_size;                    /* bytes; the export may be larger */
-    uint32_t align; /* the server's smallest request, bytes */
-    uint32_t most;  /* its largest, in whole DISK_BLOCKs, bytes */
-    bool can_zero;
+    uint32_t align;      /* the server's smallest request, bytes */
+    uint32_t most;       /* its largest, in whole DISK_BLOCKs, bytes */
+    bool can_zero;       /* by request, and the policy wants it */
+    uint32_t zero_flags; /* of such a request */
     target_done *done;
     void *ctx;
     struct write_ctx slots[COPY_SLOTS_MAX];
@@ -90,17 +91,19 @@ check(struct target *t, struct err *e)
                        "the target takes %lld bytes at a time only, and not "
                        "%u",
                        (long long)most, DISK_BLOCK);
-    t->can_zero = nbd_can_zero(h) == 1;
+    t->can_zero = t->can_zero && nbd_can_zero(h) == 1;
     return 0;
 }
 
 int
 target_open(struct target **out, const char *uri, uint64_t disk_size,
-            struct err *e)
+            enum zeroes zeroes, struct err *e)
 {
     defer(target_close_ptr) struct target *t = xcalloc(1, sizeof *t);
 
     t->disk_size = disk_size;
+    t->can_zero = zeroes != ZEROES_WRITE;
+    t->zero_flags = zeroes == ZEROES_KEEP ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
     for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
         t->slots[i] = (struct write_ctx){ t, i };
     if (add_conn(t, uri, e) || check(t, e))
@@ -187,8 +190,11 @@ target_zero(struct target *t, unsigned slot, void *buf, uint64_t offset,
     if (!t->can_zero)
         return target_write(t, slot, buf, offset, n, e);
     n = padded(t, buf, offset, n);
-    /* Without NO_HOLE: the server may trim, and reads zero all the same. */
-    if (nbd_aio_zero(t->conn[slot % t->conns], n, offset, cb, 0) == -1)
+    /* Without NO_HOLE the server may trim, and reads zero all the same.  No
+     * FAST_ZERO: a server that has to write them itself still spares us the
+     * way, and at this size it stalls nobody. */
+    if (nbd_aio_zero(t->conn[slot % t->conns], n, offset, cb, t->zero_flags) ==
+        -1)
         return issue_failed(t->conn[slot % t->conns], offset, e);
     return 0;
 }

@@ -65,6 +65,26 @@ def put(path, offset, data):
         f.write(data)
 
 
+class SmallDisk:
+    """A file system that is soon full; needs root."""
+
+    def __init__(self, directory, size):
+        self.path = directory / "small"
+        self.path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none",
+                        self.path], check=True)
+
+    def __enter__(self):
+        return self
+
+    def grow(self, size):
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.path],
+                       check=True)
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "-l", self.path], check=True)
+
+
 class Server:
     """An NBD server on a unix socket, over as long as the test."""
 

@@ -1,4 +1,4 @@
-/* The copier's parts: allocation by VDDK's rules, error codes, completions,
+/* The copier's parts: allocation by VDDK's rules, completions,
  * plans; and the pipeline with a source that misbehaves as told.  The
  * pipeline's tests need nbdkit. */
 #include "base/clock.h"
@@ -149,107 +149,6 @@ less_than_a_chunk_is_not_asked_about(void **state)
     ask_all(&a, &out);
     assert_int_equal(a.count, 0);
     assert_int_equal(extents_total(&out), a.size);
-}
-
-/* Every code that section 5.8 of the facts names, with what they say is to be
- * done: (f)or good, (a)gain on the handle, (s)hrink, (r)econnect, reconnect
- * (o)nce. */
-static void
-every_code_has_a_class_and_an_action(void **state)
-{
-    static const enum vddk_action actions[] = {
-        ['f'] = VDDK_GIVE_UP, ['a'] = VDDK_AGAIN,     ['s'] = VDDK_FEWER,
-        ['r'] = VDDK_ANEW,    ['o'] = VDDK_ANEW_ONCE,
-    };
-    static const struct {
-        unsigned code;
-        const char *class;
-        char at_open, at_read;
-        bool hint;
-    } rows[] = {
-        { 1, "remote", 'f', 'a', true },
-        { 2, "busy", 'r', 's', true },
-        { 3, "bug", 'f', 'f', false },
-        { 4, "notfound", 'f', 'f', true },
-        { 5, "busy", 'r', 'a', false },
-        { 6, "remote", 'f', 'f', true },
-        { 7, "remote", 'f', 'a', true },
-        { 8, "remote", 'f', 'f', true },
-        { 9, "remote", 'f', 'f', false },
-        { 10, "busy", 'r', 'a', false },
-        { 11, "remote", 'f', 'f', false },
-        { 12, "remote", 'f', 'f', false },
-        { 13, "remote", 'o', 'o', true },
-        { 15, "busy", 'r', 'a', true },
-        { 21, "remote", 'f', 'f', false },
-        { 24, "bug", 'f', 'f', false },
-        { 26, "net", 'r', 'r', true },
-        { 27, "remote", 'f', 'f', true },
-        { 32, "remote", 'f', 'f', true },
-        { 36, "net", 'r', 'r', true },
-        { 1000, "bug", 'f', 'f', false },
-        { 1002, "busy", 'r', 'f', true },
-        { 2000, "notfound", 'f', 'f', true },
-        { 3047, "auth", 'f', 'o', true },
-        { 4000, "notfound", 'f', 'f', true },
-        { 13000, "notfound", 'f', 'f', true },
-        { 13012, "notfound", 'f', 'f', true },
-        { 13024, "notfound", 'f', 'f', true },
-        { 14003, "net", 'r', 'r', true },
-        { 14004, "net", 'r', 'r', true },
-        { 14005, "net", 'r', 'r', true },
-        { 14006, "net", 'r', 'r', true },
-        { 14007, "net", 'r', 'r', true },
-        { 14008, "net", 'r', 'r', true },
-        { 14009, "net", 'r', 'r', true },
-        { 14010, "net", 'r', 'r', true },
-        { 14011, "net", 'r', 'r', true },
-        { 14012, "net", 'r', 'r', true },
-        { 14013, "net", 'r', 'r', true },
-        { 14014, "net", 'r', 'r', true },
-        { 14015, "net", 'r', 'r', true },
-        { 16000, "remote", 'f', 'f', false },
-        { 16001, "bug", 'f', 'f', false },
-        { 16002, "remote", 'r', 'a', true },
-        { 16003, "remote", 'f', 'f', true },
-        { 16006, "remote", 'f', 'f', true },
-        { 16007, "damaged", 'f', 'f', true },
-        { 16008, "remote", 'f', 'f', true },
-        { 16012, "remote", 'f', 'f', true },
-        { 16013, "remote", 'f', 'f', false },
-        { 16014, "auth", 'f', 'f', true },
-        { 16027, "busy", 'f', 'f', true },
-        { 16030, "remote", 'f', 'f', true },
-        { 16052, "auth", 'f', 'f', true },
-        { 16053, "remote", 'f', 'f', true },
-        { 16054, "net", 'r', 'r', true },
-        { 16063, "remote", 'f', 'f', true },
-        { 16064, "remote", 'f', 'f', true },
-        { 16067, "damaged", 'f', 'f', true },
-        { 16068, "remote", 'f', 'f', true },
-        { 18000, "net", 'r', 'r', true },
-        { 25000, "bug", 'f', 'f', false },
-        { 26000, "bug", 'f', 'f', false },
-        { 30001, "net", 'r', 'r', true },
-        { 30035, "auth", 'f', 'f', true },
-        { 30100, "net", 'r', 'r', true },
-        { 30201, "auth", 'f', 'f', true },
-        { 30202, "net", 'r', 'r', true },
-        { 99999, "remote", 'f', 'f', false },
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct vddk_meaning is = vddk_meaning(rows[i].code);
-
-        if (strcmp(err_class_name(is.class), rows[i].class) ||
-            is.at_open != actions[(int)rows[i].at_open] ||
-            is.at_read != actions[(int)rows[i].at_read] ||
-            rows[i].hint != (*is.hint != '\0'))
-            fail_msg("code %u: class %s, at open %d, at read %d, '%s'",
-                     rows[i].code, err_class_name(is.class), is.at_open,
-                     is.at_read, is.hint);
-    }
 }
 
 /* completions ---------------------------------------------------------------
@@ -631,7 +530,7 @@ run(struct world *w)
     struct target *t = NULL;
     struct plan p;
 
-    if (target_open(&t, w->uri, SIZE, &r.e) ||
+    if (target_open(&t, w->uri, SIZE, w->req.zeroes, &r.e) ||
         plan_make(&p, &w->req, &w->fake.base, w->map, &r.e))
         fail_msg("%s", r.e.msg);
     r.c.total = extents_total(&p.areas);
@@ -915,7 +814,6 @@ main(void)
         cmocka_unit_test(no_probe_means_all),
         cmocka_unit_test(a_window_without_sense_is_read),
         cmocka_unit_test(less_than_a_chunk_is_not_asked_about),
-        cmocka_unit_test(every_code_has_a_class_and_an_action),
         cmocka_unit_test(completions_come_from_any_thread),
         WORLD_TEST(allocated_is_for_the_first_plan_only),
         WORLD_TEST(target_that_was_not_zeroed_never_is),
