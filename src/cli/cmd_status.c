@@ -45,6 +45,16 @@ next_stage(const struct record *r, bool finalize)
     return steps[steps[r->stage].next].name;
 }
 
+/* Of the first disk that waits while somebody works; NULL: none. */
+static const char *
+paused(const struct found *f)
+{
+    for (size_t i = 0; f && f->running && i < f->record->disks.n; i++)
+        if (*f->record->disks.p[i].paused)
+            return f->record->disks.p[i].paused;
+    return NULL;
+}
+
 static json_t *
 status(const struct picked *p)
 {
@@ -55,14 +65,15 @@ status(const struct picked *p)
     defer_free char *file = f ? xasprintf("%s/state.json", f->dir) : NULL;
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?}", "vm_name",
-        p->vm, "vm_moref", f ? f->record->vm_moref : NULL, "current_stage",
-        f ? steps[f->record->stage].name : "not_started", "next_stage",
+        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?, s:s?}",
+        "vm_name", p->vm, "vm_moref", f ? f->record->vm_moref : NULL,
+        "current_stage", f ? steps[f->record->stage].name : "not_started",
+        "next_stage",
         f ? next_stage(f->record, soon) : steps[STEP_connecting_vcenter].name,
         "finalize_requested", soon, "finalize_now_requested", now, "progress",
         f ? f->record->progress : 0.0, "running", f ? f->running : false,
         "source_down", f && steps[f->record->stage].down, "control_dir",
-        f ? f->dir : NULL, "state_file", file);
+        f ? f->dir : NULL, "state_file", file, "paused", paused(f));
 }
 
 static void
@@ -77,6 +88,9 @@ print_text(const json_t *s)
         json_flag(s, "finalize_now_requested", false) ? "true" : "false",
         json_number_value(json_object_get(s, "progress")),
         json_flag(s, "running", false) ? "true" : "false");
+    if (*json_str(s, "paused", ""))
+        printf("[status] vm=%s paused: %s\n", json_str(s, "vm_name", ""),
+               json_str(s, "paused", ""));
 }
 
 static void

@@ -138,7 +138,9 @@ disk_line(struct str *s, const char *name, const json_t *d)
     for (int i = 0; i < BAR_CELLS; i++)
         str_addc(s, i < full ? '#' : '.');
     str_addf(s, "] %3.0f%%  ", progress);
-    if (real(d, "speed_mbps") > 0) {
+    if (*json_str(d, "paused", ""))
+        str_addf(s, "paused: %s", json_str(d, "paused", ""));
+    else if (real(d, "speed_mbps") > 0) {
         str_addf(s, "%.*f MiB/s  ETA ", real(d, "speed_mbps") < 10,
                  real(d, "speed_mbps"));
         add_duration(s, json_num(d, "eta_seconds", -1));
@@ -175,6 +177,8 @@ static void
 plain(const struct worker *w)
 {
     defer(str_fini) struct str line = STR_INIT;
+    const char *name;
+    json_t *disk;
 
     if (w->state != WORKER_RUNNING || !w->record)
         return;
@@ -182,6 +186,12 @@ plain(const struct worker *w)
     fprintf(stderr, "%s, %.0f%%, %.0f MiB/s\n", str_text(&line),
             real(w->record, "progress"),
             real(w->record, "transfer_speed_mbps"));
+    json_object_foreach(json_object_get(w->record, "disks"), name, disk)
+    {
+        if (*json_str(disk, "paused", ""))
+            fprintf(stderr, "  disk %s paused: %s\n", name,
+                    json_str(disk, "paused", ""));
+    }
 }
 
 void

@@ -41,6 +41,7 @@ struct cloud_vm {
 struct cloud_export {
     struct proc server;
     char *uri; /* relative to the directory it was started in */
+    enum zeroes zeroes;
 };
 
 struct cloud_ops {

@@ -156,7 +156,10 @@ local_serve_disk(void *cloud, const struct cloud_disk *d, const char *dir,
 {
     const struct local *l = cloud;
 
-    return qemu_serve(d->path, l->spec->target.local.format, dir, name, out, e);
+    if (qemu_serve(d->path, l->spec->target.local.format, dir, name, out, e))
+        return -1;
+    out->zeroes = (enum zeroes)l->spec->target.local.zeroes;
+    return 0;
 }
 
 static int

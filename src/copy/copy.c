@@ -23,6 +23,7 @@ copy_plan(const struct request *r, struct source *s, struct target *t,
 {
     defer(plan_fini) struct plan p = { 0 };
     uint64_t left;
+    int rc;
 
     if (s->ops->size(s) != r->disk_size)
         return err_set(e, ERR_DAMAGED,
@@ -38,7 +39,10 @@ copy_plan(const struct request *r, struct source *s, struct target *t,
                 c);
     if (pipeline_run(r, s, t, m, &p, c, stuck, e))
         return -1;
-    if (plan_left(&p, m, &left, e))
+    hang_begin("reading the block map");
+    rc = plan_left(&p, m, &left, e);
+    hang_end();
+    if (rc)
         return -1;
     if (left)
         return err_set(e, ERR_BUG, "the map lacks %llu bytes of the plan",

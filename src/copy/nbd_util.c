@@ -31,8 +31,12 @@ nbd_connect_within(struct nbd_handle *h, const char *uri, const char *what,
                    struct err *e)
 {
     int64_t end = clock_ms() + COPY_CONNECT_MS;
+    int rc;
 
-    if (nbd_aio_connect_uri(h, uri))
+    hang_begin("looking up an NBD server"); /* its name, by the resolver */
+    rc = nbd_aio_connect_uri(h, uri);
+    hang_end();
+    if (rc)
         return nbd_failed(e, "connecting to", what);
     while (!nbd_aio_is_ready(h)) {
         if (stop_asked())

@@ -81,7 +81,8 @@ plan_left(const struct plan *p, struct map *m, uint64_t *left, struct err *e)
 }
 
 static int
-begin(struct plan *p, const struct request *r, struct map *m, struct err *e)
+begin_plan(struct plan *p, const struct request *r, struct map *m,
+           struct err *e)
 {
     const char *id = request_text(r, KEY_PLAN_ID);
 
@@ -93,13 +94,30 @@ begin(struct plan *p, const struct request *r, struct map *m, struct err *e)
     return map_begin(m, id, digest_of(r), &p->areas, r->zeroed, e);
 }
 
+/* A large map on a slow disk takes its time. */
+static int
+begin(struct plan *p, const struct request *r, struct extents *named,
+      struct map *m, struct err *e)
+{
+    defer_extents struct extents dirty = { 0 };
+    int rc;
+
+    hang_begin("reading and marking the block map");
+    rc = map_dirty(m, r->uncopied, &dirty, e);
+    if (!rc) {
+        extents_union(named, &dirty, &p->areas);
+        rc = begin_plan(p, r, m, e) || plan_left(p, m, &p->todo, e) ? -1 : 0;
+    }
+    hang_end();
+    return rc;
+}
+
 int
 plan_make(struct plan *p, const struct request *r, struct source *s,
           struct map *m, struct err *e)
 {
     const struct map_head *h = map_head(m);
     defer_extents struct extents named = { 0 };
-    defer_extents struct extents dirty = { 0 };
     bool born;
 
     *p = (struct plan){ 0 };
@@ -109,10 +127,9 @@ plan_make(struct plan *p, const struct request *r, struct source *s,
     p->mode = r->plan == PLAN_ALLOCATED && !born ? PLAN_ALL : r->plan;
     p->skip_zero = born;
     p->trust_hash = r->plan == PLAN_COMPARE && !p->resumed;
-    if (add_named(p, r, s, &named, e) || map_dirty(m, r->uncopied, &dirty, e))
+    if (add_named(p, r, s, &named, e))
         return -1;
-    extents_union(&named, &dirty, &p->areas);
-    if (begin(p, r, m, e) || plan_left(p, m, &p->todo, e)) {
+    if (begin(p, r, &named, m, e)) {
         plan_fini(p);
         return -1;
     }

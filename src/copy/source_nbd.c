@@ -66,15 +66,12 @@ check_size(struct nbd *n, struct err *e)
 static int
 connect_to(struct nbd *n, struct err *e)
 {
-    int rc;
-
     n->h = nbd_create();
     if (!n->h || nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION))
         return nbd_failed(e, "connecting to", "source");
-    hang_begin("connecting to the source");
-    rc = nbd_connect_within(n->h, n->uri, "source", e);
-    hang_end();
-    return rc ? rc : check_size(n, e);
+    if (nbd_connect_within(n->h, n->uri, "source", e))
+        return -1;
+    return check_size(n, e);
 }
 
 static int

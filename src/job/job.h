@@ -123,6 +123,11 @@ DEFER_FN(config_free_ptr, struct config, config_free)
 
 enum disk_format { FORMAT_QCOW2, FORMAT_RAW };
 extern const char *const format_names[];
+/* How zeroes get to a replica where something else may be: the server may give
+ * the space back; has to keep it; gets them as data, and neither they nor a
+ * new replica are taken for zeroes. */
+enum zeroes { ZEROES_PUNCH, ZEROES_KEEP, ZEROES_WRITE };
+extern const char *const zeroes_names[];
 
 struct spec_disk {
     char *key; /* unit number, device key or address ("scsi0:1") */
@@ -141,9 +146,10 @@ struct spec {
         int line;
         int64_t delta_interval, finalize_delta_interval; /* seconds */
         int64_t finalize_window, finalize_settle_seconds;
-        int64_t finalize_at; /* ms since 1970; 0: none */
-        int64_t readers;     /* 0: the copier decides */
-        int run_virt_v2v;    /* enum tri */
+        int64_t finalize_at;    /* ms since 1970; 0: none */
+        int64_t readers;        /* 0: the copier decides */
+        int64_t copier_timeout; /* seconds; 0: the copier decides */
+        int run_virt_v2v;       /* enum tri */
         int snapshot_quiesce, shutdown_mode;
         int64_t parallel_disks;
         bool start_vm_after_import;
@@ -155,6 +161,7 @@ struct spec {
             int line;
             char *path;
             int format;      /* enum disk_format */
+            int zeroes;      /* enum zeroes */
             bool overcommit; /* less free space than the disks' size is ok */
         } local;
     } target;
@@ -223,6 +230,8 @@ struct disk_record {
     double speed;        /* MiB/s, of the last seconds */
     int64_t eta_seconds; /* -1: unknown */
     double progress;     /* 0..100, of this round */
+    char *paused; /* why it waits, for people; "": it does not.  Says nothing
+                   * once the worker has ended */
 };
 
 /* One phase of the downtime. */

@@ -76,6 +76,7 @@ static const struct field disk_fields[] = {
     D("base_copied", FLAG, base_copied, true),
     D("delta_rounds", NUMBER, delta_rounds, true),
     D("round", NUMBER, round, true),
+    D("paused", TEXT, paused, false),
     D("round_total", NUMBER, round_total, false),
     D("round_done", NUMBER, round_done, false),
     D("changed_bytes", NUMBER, changed, false),

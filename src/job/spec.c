@@ -5,7 +5,10 @@
 
 #define SECONDS_MAX (366 * 86400)
 
+#define TIMEOUT_MAX 86400 /* seconds, as the copier's */
+
 const char *const format_names[] = { "qcow2", "raw", NULL };
+const char *const zeroes_names[] = { "punch", "keep", "write", NULL };
 
 typedef __typeof__(((struct spec *)0)->vm) vm;
 static const struct key vm_keys[] = {
@@ -19,7 +22,8 @@ static const struct key migration_keys[] = {
     INT(migration, finalize_window, -1, SECONDS_MAX),
     INT(migration, finalize_settle_seconds, -1, 3600),
     TIME(migration, finalize_at),
-    INT(migration, readers, 0, 64),
+    INT(migration, readers, 0, 256),
+    INT(migration, copier_timeout, 0, TIMEOUT_MAX),
     TRI(migration, run_virt_v2v),
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
@@ -33,6 +37,7 @@ typedef __typeof__(((struct spec *)0)->target.local) local;
 static const struct key local_keys[] = {
     TEXT(local, path),
     CHOICE(local, format, format_names),
+    CHOICE(local, zeroes, zeroes_names),
     FLAG(local, overcommit),
     { NULL },
 };

@@ -10,10 +10,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* Without a line it hangs: while it opens the disk and asks what is allocated
- * it says nothing, after that it does twice a second. */
-#define OPEN_SILENCE_MS (3600 * 1000)
-#define COPY_SILENCE_MS (600 * 1000)
+#define TELL_WAIT_MS 30000  /* between two lines about a call that lasts */
+#define TELL_FULL_MS 300000 /* about a full target */
+#define TELL_DOWN_MS 60000  /* the same, while the source is down */
 
 /* The copier's exit codes. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_REQUEST = 2, EXIT_STOPPED = 3 };
@@ -36,7 +35,10 @@ request_text(const struct machine *m, const struct copier *c,
     str_add(q, "v2c-copy 1\n");
     m->o->source->describe(m->o->config, &source, q);
     str_addf(q, "target.uri %s\n", c->replica.uri);
-    str_addf(q, "target.zeroed %s\n", j->d->blank ? "yes" : "no");
+    /* who does not trust the zeroes that are asked for, trusts no others */
+    str_addf(q, "target.zeroed %s\n",
+             j->d->blank && c->replica.zeroes != ZEROES_WRITE ? "yes" : "no");
+    str_addf(q, "target.zeroes %s\n", zeroes_names[c->replica.zeroes]);
     str_addf(q, "target.id %s\n", identity);
     str_addf(q, "disk.id %s\n", *j->d->uuid ? j->d->uuid : j->d->address);
     str_addf(q, "disk.size %" PRId64 "\n", j->d->capacity);
@@ -47,6 +49,9 @@ request_text(const struct machine *m, const struct copier *c,
         str_add(q, "uncopied yes\n");
     if (m->o->spec->migration.readers > 0)
         str_addf(q, "readers %" PRId64 "\n", m->o->spec->migration.readers);
+    if (m->o->spec->migration.copier_timeout > 0)
+        str_addf(q, "timeout %" PRId64 "\n",
+                 m->o->spec->migration.copier_timeout);
     for (size_t i = 0; i < p->areas.n; i++)
         str_addf(q, "extent %" PRIu64 " %" PRIu64 "\n", p->areas.p[i].start,
                  p->areas.p[i].length);
@@ -91,7 +96,6 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
     c->zero0 = d->bytes_zero;
     c->ms = c->bytes = 0;
     c->heard = clock_ms();
-    c->silence = OPEN_SILENCE_MS;
     c->doubt = false;
     *c->result = '\0';
     identity = m->o->cloud->identity(m->cloud, c->job->replica, e);
@@ -113,7 +117,66 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
 }
 
 static void
-take_counters(struct copier *c, const json_t *j)
+full_event(struct machine *m, const struct copier *c, const char *name,
+           int64_t left)
+{
+    machine_event(m, name,
+                  json_pack("{s:s, s:s, s:I, s:I}", "disk", c->job->d->name,
+                            "why", "nospace", "left", (json_int_t)left, "ms",
+                            (json_int_t)(clock_ms() - c->full)));
+}
+
+/* The source may be down meanwhile, and somebody waits for it. */
+static void
+say_full(struct machine *m, struct copier *c)
+{
+    c->told = clock_ms();
+    if (steps[m->r->stage].down)
+        log_warn("%s; the source has been down for %" PRId64 " s",
+                 c->job->d->paused, record_downtime(m->r) / 1000);
+    else
+        log_warn("%s; it goes on by itself once there is room",
+                 c->job->d->paused);
+}
+
+void
+copier_full(struct machine *m, struct copier *c, int64_t left)
+{
+    defer_free char *text =
+        xasprintf("the target is full, up to %" PRId64 " MiB still to come",
+                  (left >> 20) + 1);
+
+    record_set(&c->job->d->paused, text);
+    c->job->d->speed = 0;
+    if (c->full)
+        return;
+    c->full = clock_ms();
+    full_event(m, c, "paused", left);
+    say_full(m, c);
+}
+
+void
+copier_still_full(struct machine *m, struct copier *c)
+{
+    int64_t gap = steps[m->r->stage].down ? TELL_DOWN_MS : TELL_FULL_MS;
+
+    if (c->full && clock_ms() - c->told >= gap)
+        say_full(m, c);
+}
+
+void
+copier_room(struct machine *m, struct copier *c)
+{
+    if (!c->full)
+        return;
+    full_event(m, c, "resumed", c->job->d->round_total - c->job->d->round_done);
+    log_info("the target has room again");
+    c->full = 0;
+    record_set(&c->job->d->paused, "");
+}
+
+static void
+take_counters(struct machine *m, struct copier *c, const json_t *j)
 {
     struct disk_record *d = c->job->d;
     int64_t ms = json_num(j, "ms", 0), read = json_num(j, "read", 0);
@@ -126,6 +189,8 @@ take_counters(struct copier *c, const json_t *j)
     d->round_total = total;
     d->progress = total ? (double)done * 100 / (double)total : 0;
     if (done > c->best) {
+        if (c->best >= 0)
+            copier_room(m, c);
         c->best = done;
         c->tries = 0;
     }
@@ -160,6 +225,92 @@ on_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 }
 
 static int
+on_end(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)e;
+    take_counters(m, c, j);
+    snprintf(c->result, sizeof c->result, "%s",
+             json_str(j, "result", "failed"));
+    err_clear(&c->said);
+    if (strcmp(c->result, "done")) {
+        err_set(&c->said, err_class_parse(json_str(j, "class", "bug")), "%s",
+                json_str(j, "error", c->result));
+        c->said.code = (int)json_num(j, "code", 0);
+    }
+    return 0;
+}
+
+static int
+on_progress(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)e;
+    take_counters(m, c, j);
+    return 0;
+}
+
+static int
+on_warn(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)m, (void)c, (void)e;
+    log_warn("%s", json_str(j, "text", ""));
+    return 0;
+}
+
+static int
+on_waiting(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)m, (void)e;
+    if (clock_ms() - c->told < TELL_WAIT_MS)
+        return 0;
+    c->told = clock_ms();
+    log_info("%s: no answer for %" PRId64 " s yet", json_str(j, "for", "?"),
+             json_num(j, "ms", 0) / 1000);
+    return 0;
+}
+
+static int
+on_reconnected(struct machine *m, struct copier *c, const json_t *j,
+               struct err *e)
+{
+    int64_t ms = json_num(j, "ms", 0);
+
+    (void)e;
+    log_info("connected to the source again after %" PRId64 ".%" PRId64 " s",
+             ms / 1000, ms / 100 % 10);
+    machine_event(
+        m, "reconnected",
+        json_pack("{s:s, s:I}", "disk", c->job->d->name, "ms", (json_int_t)ms));
+    return 0;
+}
+
+static int
+on_paused(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    copier_full(m, c, json_num(j, "left", 0));
+    return machine_save(m, e);
+}
+
+static int
+on_resumed(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)j;
+    copier_room(m, c);
+    return machine_save(m, e);
+}
+
+static const struct {
+    const char *event;
+    int (*handle)(struct machine *m, struct copier *c, const json_t *j,
+                  struct err *e);
+} events[] = {
+    { "open", on_open },       { "progress", on_progress },
+    { "warn", on_warn },       { "waiting", on_waiting },
+    { "paused", on_paused },   { "reconnected", on_reconnected },
+    { "resumed", on_resumed }, { "end", on_end },
+};
+
+/* Whatever it says, it lives. */
+static int
 on_line(struct machine *m, struct copier *c, const char *text, size_t n,
         struct err *e)
 {
@@ -169,27 +320,9 @@ on_line(struct machine *m, struct copier *c, const char *text, size_t n,
     if (!j)
         return -1;
     c->heard = clock_ms();
-    if (!strcmp(event, "open")) {
-        c->silence = COPY_SILENCE_MS;
-        return on_open(m, c, j, e);
-    }
-    if (!strcmp(event, "warn"))
-        log_warn("%s", json_str(j, "text", ""));
-    else if (!strcmp(event, "doubt"))
-        c->doubt = true;
-    else if (!strcmp(event, "progress"))
-        take_counters(c, j);
-    else if (!strcmp(event, "end")) {
-        take_counters(c, j);
-        snprintf(c->result, sizeof c->result, "%s",
-                 json_str(j, "result", "failed"));
-        err_clear(&c->said);
-        if (strcmp(c->result, "done")) {
-            err_set(&c->said, err_class_parse(json_str(j, "class", "bug")),
-                    "%s", json_str(j, "error", c->result));
-            c->said.code = (int)json_num(j, "code", 0);
-        }
-    }
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (!strcmp(events[i].event, event))
+            return events[i].handle(m, c, j, e);
     return 0;
 }
 

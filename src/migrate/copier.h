@@ -13,8 +13,9 @@ struct copier {
     struct proc proc;
     struct str line; /* read so far, without its end */
     int64_t heard;   /* clock_ms() of its last line */
-    int64_t silence; /* how long it may be silent */
     int64_t again;   /* PAUSING: clock_ms() when to go on */
+    int64_t full;    /* since when its target is full; 0: it is not */
+    int64_t told;    /* when that, or another long wait, was last in the log */
     int tries;
     int64_t best;                   /* most of `done` seen */
     int64_t read0, written0, zero0; /* counters of the disk before this run */
@@ -32,5 +33,11 @@ int copier_read(struct machine *m, struct copier *c, struct err *e);
 void copier_judge(const struct copier *c, int status, struct err *e);
 /* It says "done": is it proven?  Then the record of the disk advances. */
 int copier_done(struct machine *m, struct copier *c, struct err *e);
+
+/* Its target is full: that is a state, not an error; it is seen in the record,
+ * in the events and now and then in the log. */
+void copier_full(struct machine *m, struct copier *c, int64_t left);
+void copier_still_full(struct machine *m, struct copier *c);
+void copier_room(struct machine *m, struct copier *c);
 
 #endif

@@ -12,6 +12,10 @@
 #define STOP_TIMEOUT_MS 60000 /* to drain, flush and say so */
 #define EXIT_TIMEOUT_MS 60000 /* between its last line and its end */
 #define POLL_MS         200
+/* It says something every five seconds at least; what takes longer than it
+ * should in VDDK or on the way it finds out by itself. */
+#define SILENCE_MS 60000
+#define FULL_MS    20000 /* until a copier whose flush found no room goes on */
 
 struct pool {
     struct machine *m;
@@ -21,6 +25,16 @@ struct pool {
     bool stopping;   /* let the running ones end, start none */
     struct err why;  /* the first error */
 };
+
+/* For as long as it takes: what is there is in the map. */
+static void
+wait_for_room(struct pool *p, struct copier *c, const struct err *e)
+{
+    c->state = PAUSING;
+    c->again = clock_ms() + FULL_MS;
+    log_warn("%s; trying again in %d s", e->msg, FULL_MS / 1000);
+    copier_full(p->m, c, c->job->d->round_total - c->job->d->round_done);
+}
 
 /* The copier ended: let its server close the image, and see what it means. */
 static void
@@ -49,9 +63,18 @@ ended(struct pool *p, struct copier *c)
         return;
     c->state = FINISHED;
     /* stopped as asked, or cut down on the way: no error of the disk's */
-    if (p->stopping && (e.class == ERR_STOPPED || err_retryable(&e)))
+    if (p->stopping &&
+        (e.class == ERR_STOPPED || e.class == ERR_NOSPACE || err_retryable(&e)))
         return;
-    if (err_retryable(&e) && ++c->tries < TRIES_MAX && !p->stopping) {
+    if (e.class == ERR_NOSPACE && !p->stopping) {
+        wait_for_room(p, c, &e);
+        return;
+    }
+    /* its path, its snapshot: the step looks at the VM again */
+    if (e.class == ERR_NOTFOUND) {
+        e.class = ERR_BUSY;
+        err_wrap(&e, "reading the VM's configuration again");
+    } else if (err_retryable(&e) && ++c->tries < TRIES_MAX && !p->stopping) {
         c->state = PAUSING;
         c->again = clock_ms() + (PAUSE_MIN_MS << c->tries);
         log_warn("%s; continuing from the map", e.msg);
@@ -91,7 +114,7 @@ kill_hung(struct pool *p)
         struct copier *c = &p->c[i];
 
         if (c->state != RUNNING || !c->proc.pid ||
-            (now - c->heard < c->silence &&
+            (now - c->heard < SILENCE_MS &&
              !(p->stopping && now - p->stop_at > STOP_TIMEOUT_MS)))
             continue;
         log_disk(c->job->d->name);
@@ -139,6 +162,16 @@ start_some(struct pool *p)
             stop_all(p);
         }
     }
+}
+
+static void
+tell_full(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        log_disk(p->c[i].job->d->name);
+        copier_still_full(p->m, &p->c[i]);
+    }
+    log_disk(NULL);
 }
 
 static void
@@ -211,12 +244,15 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
             stop_all(&p);
         kill_hung(&p);
         start_some(&p);
+        tell_full(&p);
         summarize(m);
         if (machine_tick(m, &tick) && !p.why.class)
             p.why = tick;
     } while (step(&p, fds));
-    for (size_t i = 0; i < p.n; i++)
+    for (size_t i = 0; i < p.n; i++) {
         str_fini(&p.c[i].line);
+        record_set(&p.c[i].job->d->paused, "");
+    }
     free(p.c);
     free(fds);
     log_disk(NULL);
