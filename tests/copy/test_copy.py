@@ -1,7 +1,6 @@
 """The copier from outside: every byte, whatever happens."""
 import os
 import random
-import re
 import signal
 import subprocess
 
@@ -89,41 +88,6 @@ def test_largest_request_of_the_target_is_kept(room):
                 "blocksize-preferred=4096",
                 "blocksize-error-policy=error") as nbd:
         Copier(room, source, nbd.uri, size).run("done")
-    assert same(source, target) is True
-
-
-@pytest.mark.parametrize("policy,server,trim", [
-    (None, [], "1"), ("punch", [], "1"), ("keep", [], "0"),
-    ("write", [], None), ("keep", ["--filter=nozero"], None)])
-def test_zeroes_are_written_as_asked(room, policy, server, trim):
-    """Where the target is not known to be zero, each of them is; `trim` says
-    whether the server may give the space back, None: they come as data."""
-    size = 3 * MiB + 512
-    source = make_disk(room / "source", size)
-    put(source, MiB, bytes(MiB))
-    target = room / "target"
-    target.write_bytes(world.noise(size, 99))
-    log = room / "log"
-    with nbdkit(room, *server, "--filter=log", "file", target,
-                f"logfile={log}") as nbd:
-        c = Copier(room, source, nbd.uri, size, target_zeroes=policy)
-        assert c.run("done").end["zero"] >= MiB
-    assert same(source, target) is True
-    asked = re.findall(r" Zero .* trim=(\d)", log.read_text())
-    assert set(asked) == ({trim} if trim else set())
-
-
-def test_zeroes_of_an_empty_target_are_not_written(room):
-    size = 4 * MiB
-    source = blank(room / "source", size)
-    put(source, MiB, world.noise(BLOCK, 1))
-    target = blank(room / "target", size)
-    log = room / "log"
-    with nbdkit(room, "--filter=log", "file", target, f"logfile={log}") as nbd:
-        c = Copier(room, source, nbd.uri, size, target_zeroes="write",
-                   target_zeroed="yes")
-        assert c.run("done").end["zero"] == size - BLOCK
-    assert log.read_text().count(" Write ") == 1
     assert same(source, target) is True
 
 
@@ -400,78 +364,6 @@ def test_torn_map_page_is_copied_again(room):
 
 
 # errors --------------------------------------------------------------------------
-
-def full(room, target, what="pwrite"):
-    """A server whose target is full as long as room/full is there."""
-    (room / "full").touch()
-    return nbdkit(room, "--filter=error", "file", target,
-                  f"error-{what}=ENOSPC", f"error-{what}-rate=1",
-                  f"error-{what}-file={room / 'full'}")
-
-
-@pytest.mark.parametrize("what", ["pwrite", "zero"])
-def test_full_target_pauses_the_copy(room, what):
-    """It is no stall, nothing is read meanwhile, nothing is lost by it."""
-    size = 48 * MiB
-    source = room / "source"
-    source.write_bytes(world.noise(size, 1))
-    for at in range(0, size, 4 * MiB):
-        put(source, at, bytes(MiB))
-    target = room / "target"
-    target.write_bytes(world.noise(size, 99))
-    with full(room, target, what) as nbd:
-        c = Copier(room, source, nbd.uri, size, request=BLOCK, readers=4,
-                   timeout=2)
-        p = c.start()
-        assert c.wait_for(p, lambda e: e["event"] == "paused")["left"] == size
-        first = c.wait_for(p, lambda e: e["event"] == "progress")
-        later = c.wait_for(p, lambda e: e.get("ms", 0) > first["ms"] + 5000)
-        assert later["read"] == first["read"] < size
-        world.check_claims(c.map, target)
-        (room / "full").unlink()
-        c.wait_for(p, lambda e: e["event"] == "resumed")
-        r = c.finish(p).check("done")
-        assert not r.of("paused")
-    assert same(source, target) is True
-    world.check_claims(c.map, target)
-
-
-def test_stop_while_the_target_is_full(room):
-    size = 12 * MiB
-    source = room / "source"
-    source.write_bytes(world.noise(size, 1))
-    target = blank(room / "target", size)
-    with full(room, target) as nbd:
-        c = Copier(room, source, nbd.uri, size, request=BLOCK)
-        p = c.start()
-        c.wait_for(p, lambda e: e["event"] == "paused")
-        p.send_signal(signal.SIGTERM)
-        assert c.finish(p).check("stopped").end["done"] < size
-        world.check_claims(c.map, target)
-        (room / "full").unlink()
-        c.run("done")
-    assert same(source, target) is True
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
-def test_full_file_system(room, fmt):
-    """A real one, with the server that the engine uses."""
-    size = 24 * MiB
-    source = room / "source"
-    source.write_bytes(world.noise(size, 1))
-    with world.SmallDisk(room, 8 * MiB) as small:
-        target = small.path / "target"
-        subprocess.run(["qemu-img", "create", "-q", "-f", fmt, target,
-                        str(size)], check=True)
-        with qemu_nbd(room, target, fmt) as nbd:
-            c = Copier(room, source, nbd.uri, size, target_zeroed="yes")
-            p = c.start()
-            c.wait_for(p, lambda e: e["event"] == "paused")
-            small.grow(64 * MiB)
-            c.finish(p).check("done")
-        assert world.same_image(source, target, fmt)
-
 
 @pytest.mark.parametrize("what", ["pwrite", "zero"])
 def test_errors_of_the_target_lose_nothing(room, what):

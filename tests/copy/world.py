@@ -16,6 +16,7 @@ import sys
 import time
 
 BLOCK = 65536
+MIB = 1 << 20
 COPIED, ZERO, DIRTY = 1, 2, 4
 PAGE, PAGE_BLOCKS, PAGES_AT = 4096, 454, 8192
 HERE = pathlib.Path(__file__).parent
@@ -59,6 +60,12 @@ def make_disk(path, size, seed=1):
     return path
 
 
+def blank(path, size):
+    with open(path, "wb") as f:
+        f.truncate(size)
+    return path
+
+
 def put(path, offset, data):
     with open(path, "r+b") as f:
         f.seek(offset)
@@ -88,8 +95,10 @@ class SmallDisk:
 class Server:
     """An NBD server on a unix socket, over as long as the test."""
 
-    def __init__(self, directory, argv):
-        self.socket = directory / f"nbd{len(os.listdir(directory))}.sock"
+    def __init__(self, directory, argv, socket_=None):
+        self.directory, self.words = directory, argv
+        self.socket = socket_ or directory / \
+            f"nbd{len(os.listdir(directory))}.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         argv = [a.replace("SOCKET", str(self.socket)) for a in argv]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
@@ -110,6 +119,10 @@ class Server:
             self.proc.send_signal(signal.SIGCONT)  # a test may have stopped it
         self.proc.wait(PATIENCE)
         self.socket.unlink(missing_ok=True)
+
+    def again(self):
+        """The same one, at the same place."""
+        return Server(self.directory, self.words, self.socket)
 
     def __enter__(self):
         return self
