@@ -1,5 +1,5 @@
 /* The one way to start a program: clean environment, no descriptor but the
- * three, dies with its parent. */
+ * three (and one to hold), dies with its parent. */
 #ifndef BASE_PROC_H
 #define BASE_PROC_H
 
@@ -20,6 +20,8 @@ struct proc_opts {
                               * pipe; else a descriptor, which stays ours */
     const char *cwd;         /* NULL: ours */
     int death_signal;        /* sent to it when we die; 0: SIGTERM */
+    int hold;                /* one more descriptor it inherits, so that a lock
+                              * lasts as long as it lives; 0: none */
 };
 
 #define PROC_PIPE (-2)
