@@ -117,12 +117,14 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
 }
 
 static void
-full_event(struct machine *m, const struct copier *c, const char *name,
-           int64_t left)
+full_event(struct machine *m, const struct copier *c, const char *name)
 {
+    const struct disk_record *d = c->job->d;
+
     machine_event(m, name,
-                  json_pack("{s:s, s:s, s:I, s:I}", "disk", c->job->d->name,
-                            "why", "nospace", "left", (json_int_t)left, "ms",
+                  json_pack("{s:s, s:s, s:I, s:I}", "disk", d->name, "why",
+                            "nospace", "left",
+                            (json_int_t)(d->round_total - d->round_done), "ms",
                             (json_int_t)(clock_ms() - c->full)));
 }
 
@@ -140,18 +142,16 @@ say_full(struct machine *m, struct copier *c)
 }
 
 void
-copier_full(struct machine *m, struct copier *c, int64_t left)
+copier_full(struct machine *m, struct copier *c, const char *why)
 {
-    defer_free char *text =
-        xasprintf("the target is full, up to %" PRId64 " MiB still to come",
-                  (left >> 20) + 1);
+    struct disk_record *d = c->job->d;
 
-    record_set(&c->job->d->paused, text);
-    c->job->d->speed = 0;
+    record_set(&d->paused, why);
+    d->speed = 0;
     if (c->full)
         return;
     c->full = clock_ms();
-    full_event(m, c, "paused", left);
+    full_event(m, c, "paused");
     say_full(m, c);
 }
 
@@ -169,7 +169,7 @@ copier_room(struct machine *m, struct copier *c)
 {
     if (!c->full)
         return;
-    full_event(m, c, "resumed", c->job->d->round_total - c->job->d->round_done);
+    full_event(m, c, "resumed");
     log_info("the target has room again");
     c->full = 0;
     record_set(&c->job->d->paused, "");
@@ -257,6 +257,14 @@ on_warn(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 }
 
 static int
+on_doubt(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)m, (void)j, (void)e;
+    c->doubt = true;
+    return 0;
+}
+
+static int
 on_waiting(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
     (void)m, (void)e;
@@ -286,7 +294,11 @@ on_reconnected(struct machine *m, struct copier *c, const json_t *j,
 static int
 on_paused(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
-    copier_full(m, c, json_num(j, "left", 0));
+    defer_free char *why =
+        xasprintf("the target is full, up to %" PRId64 " MiB still to come",
+                  (json_num(j, "left", 0) >> 20) + 1);
+
+    copier_full(m, c, why);
     return machine_save(m, e);
 }
 
@@ -306,7 +318,8 @@ static const struct {
     { "open", on_open },       { "progress", on_progress },
     { "warn", on_warn },       { "waiting", on_waiting },
     { "paused", on_paused },   { "reconnected", on_reconnected },
-    { "resumed", on_resumed }, { "end", on_end },
+    { "resumed", on_resumed }, { "doubt", on_doubt },
+    { "end", on_end },
 };
 
 /* Whatever it says, it lives. */

@@ -36,7 +36,7 @@ int copier_done(struct machine *m, struct copier *c, struct err *e);
 
 /* Its target is full: that is a state, not an error; it is seen in the record,
  * in the events and now and then in the log. */
-void copier_full(struct machine *m, struct copier *c, int64_t left);
+void copier_full(struct machine *m, struct copier *c, const char *why);
 void copier_still_full(struct machine *m, struct copier *c);
 void copier_room(struct machine *m, struct copier *c);
 

@@ -33,7 +33,7 @@ wait_for_room(struct pool *p, struct copier *c, const struct err *e)
     c->state = PAUSING;
     c->again = clock_ms() + FULL_MS;
     log_warn("%s; trying again in %d s", e->msg, FULL_MS / 1000);
-    copier_full(p->m, c, c->job->d->round_total - c->job->d->round_done);
+    copier_full(p->m, c, e->msg);
 }
 
 /* The copier ended: let its server close the image, and see what it means. */

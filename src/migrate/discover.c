@@ -99,6 +99,7 @@ add_disks(struct machine *m)
         record_set(&d.marked_change_id, "");
         record_set(&d.plan, "");
         record_set(&d.doubt, "");
+        record_set(&d.paused, "");
         vec_push(&m->r->disks, d);
     }
 }

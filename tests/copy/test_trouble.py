@@ -51,6 +51,22 @@ def test_full_target_pauses_the_copy(room, what):
     world.check_claims(c.map, target)
 
 
+def test_flush_without_room_proves_nothing(room):
+    """It is not waited for: what was acknowledged may be gone."""
+    size = 4 * MIB
+    source = room / "source"
+    source.write_bytes(world.noise(size, 1))
+    target = blank(room / "target", size)
+    with world.volatile(room, target, "--fail-flushes", 1, "--flush-error",
+                        "ENOSPC") as nbd:
+        c = Copier(room, source, nbd.uri, size)
+        r = c.run("failed")
+        assert r.end["class"] == "nospace" and r.end["done"] == 0
+        assert world.check_claims(c.map, target) == 0
+        c.run("done")
+    assert same(source, target) is True
+
+
 def test_stop_while_the_target_is_full(room):
     size = 12 * MIB
     source = room / "source"

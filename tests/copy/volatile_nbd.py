@@ -3,6 +3,7 @@
 FLUSH, and lost when the server is killed.  Writes are slow and overtake each
 other; a FLUSH covers what was acknowledged before it, and nothing else."""
 import argparse
+import errno
 import os
 import random
 import socket
@@ -16,7 +17,7 @@ MULTI_CONN = 256
 OPT_EXPORT_NAME, OPT_ABORT, OPT_INFO, OPT_GO = 1, 2, 6, 7
 REP_ACK, REP_INFO, REP_UNSUP = 1, 3, 0x80000001
 READ, WRITE, DISC, FLUSH, TRIM, ZEROES = 0, 1, 2, 3, 4, 6
-EIO, EINVAL = 5, 22
+EINVAL = errno.EINVAL
 
 
 class Disk:
@@ -54,7 +55,7 @@ class Disk:
 
     def end_flush(self, todo):
         if todo is None:
-            return EIO
+            return getattr(errno, self.opts.flush_error)
         time.sleep(self.opts.slow_flush)
         for offset, data in todo:
             os.pwrite(self.fd, data, offset)
@@ -158,6 +159,7 @@ def main():
     p.add_argument("--slow-flush", type=float, default=0.0, help="seconds")
     p.add_argument("--drop-after", type=int, default=0, help="writes")
     p.add_argument("--fail-flushes", type=int, default=0, help="the first N")
+    p.add_argument("--flush-error", default="EIO")
     p.add_argument("--seed", type=int, default=1)
     opts = p.parse_args()
     disk = Disk(opts)

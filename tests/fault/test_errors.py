@@ -127,15 +127,12 @@ def test_what_does_not_pass_is_not_tried_again(start_engine, code, hint):
 # the target -------------------------------------------------------------------
 
 class SmallDisk:
-    """Where the replicas are: a file system that is soon full."""
+    """A file system that is soon full."""
 
-    def __init__(self, engine, size):
-        self.path = engine.replicas
-        self.mount("size", size)
-
-    def mount(self, what, size):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"{what}={size}", "none",
-                        self.path], check=True)
+    def __init__(self, path, size):
+        self.path = path
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none",
+                        path], check=True)
 
     def grow(self, size):
         subprocess.run(["mount", "-o", f"remount,size={size}", self.path],
@@ -160,7 +157,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("fmt", ["qcow2", "raw"])
 def test_full_target_is_waited_for(start_engine, fmt):
     engine = start_engine(world(vm(**SLOW)))
-    with SmallDisk(engine, 24 * MIB) as small:
+    with SmallDisk(engine.replicas, 24 * MIB) as small:
         spec = engine.spec("vm1", copier_timeout=3, local={"format": fmt})
         child = engine.start("--spec", spec)
         wait_for("the pause", lambda: engine.stage("vm1") and paused(engine))
@@ -182,7 +179,7 @@ def test_target_that_is_full_in_the_last_round(start_engine):
     engine = start_engine(world(vm(
         disks=[{"size": 32 * MIB, "content": "sparse"}],
         guest={"writes_per_s": 0})))
-    with SmallDisk(engine, 256 * MIB) as small:
+    with SmallDisk(engine.replicas, 256 * MIB) as small:
         spec, child = start(engine, delta_interval=3600)
         wait_for("the base", lambda: engine.stage("vm1") == "delta")
         engine.lab.ctl("write", vm="vm1", disk=2000, offset=0,
@@ -201,9 +198,39 @@ def test_target_that_is_full_in_the_last_round(start_engine):
 
 
 @needs_root
+def test_copier_that_found_no_room_is_started_again(start_engine):
+    """Here for its map: it cannot go on by itself."""
+    engine = start_engine(world(vm(**SLOW), link_mbps=6))
+    spec, child = start(engine)
+    wait_for("a part", lambda: 10 < engine.progress("vm1") < 40)
+    child.send_signal(signal.SIGTERM)
+    engine.wait(child, 130)
+    small = engine.folder / "small"
+    small.mkdir()
+    with SmallDisk(small, 32768):
+        block_map = next(engine.dir("vm1").glob("*.map"))
+        (small / "map").write_bytes(block_map.read_bytes())
+        block_map.unlink()
+        block_map.symlink_to(small / "map")
+        filler = (small / "filler").open("wb", buffering=0)
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            filler.close()
+        child = engine.start("--spec", spec)
+        wait_for("the pause", lambda: paused(engine))
+        assert any("No space left" in text for text in paused(engine))
+        (small / "filler").unlink()
+        finish(engine, spec, child)
+        assert len(events(engine, "paused")) == 1
+        assert len(events(engine, "resumed")) == 1
+
+
+@needs_root
 def test_stop_while_the_target_is_full(start_engine):
     engine = start_engine(world(vm(**SLOW)))
-    with SmallDisk(engine, 24 * MIB) as small:
+    with SmallDisk(engine.replicas, 24 * MIB) as small:
         spec, child = start(engine)
         wait_for("the pause", lambda: engine.stage("vm1") and paused(engine))
         child.send_signal(signal.SIGTERM)
