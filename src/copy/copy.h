@@ -118,6 +118,8 @@ int stop_watch(struct err *e);
 /* Readable once a signal came. */
 int stop_fd(void);
 bool stop_asked(void);
+/* The same, without taking note of it: for any other thread. */
+bool stop_pending(void);
 /* As if a signal had come. */
 void stop_ask(void);
 

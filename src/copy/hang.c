@@ -56,15 +56,6 @@ give_up(const char *why, int64_t ms)
     _exit(COPY_FAILED);
 }
 
-/* Somebody else reads the signal; that it is there is enough. */
-static bool
-stop_waits(void)
-{
-    struct pollfd p = { stop_fd(), POLLIN, 0 };
-
-    return poll(&p, 1, 0) > 0;
-}
-
 /* With the lock held. */
 static void
 look(int64_t now)
@@ -75,7 +66,7 @@ look(int64_t now)
         return;
     if (ms >= hang.limit_ms)
         give_up("no answer for", ms);
-    if (!hang.stop_ms && stop_waits())
+    if (!hang.stop_ms && stop_pending())
         hang.stop_ms = now;
     if (hang.stop_ms && now - hang.stop_ms >= STOP_GRACE_MS)
         give_up("asked to stop, and no answer for", ms);

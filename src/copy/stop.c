@@ -6,7 +6,7 @@
 #include <sys/signalfd.h>
 
 static int fd = -1;
-static bool asked;
+static _Atomic bool asked;
 
 int
 stop_watch(struct err *e)
@@ -36,6 +36,14 @@ void
 stop_ask(void)
 {
     asked = true;
+}
+
+bool
+stop_pending(void)
+{
+    struct pollfd p = { fd, POLLIN, 0 };
+
+    return asked || poll(&p, 1, 0) > 0;
 }
 
 bool

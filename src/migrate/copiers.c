@@ -231,7 +231,8 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
     struct err tick;
 
     p.c = xcalloc(jobs->n, sizeof *p.c);
-    for (size_t i = 0; i < p.n; i++)
+    for (size_t i = 0; i < p.n; i++) {
+        record_set(&jobs->p[i].d->paused, ""); /* left by a kill */
         p.c[i] = (struct copier){
             .job = &jobs->p[i],
             .proc = PROC_INIT,
@@ -239,6 +240,7 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
             .line = { .max = LINE_BYTES_MAX },
             .best = -1,
         };
+    }
     do {
         if (machine_stopping(m) || p.why.class)
             stop_all(&p);

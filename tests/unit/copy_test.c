@@ -605,13 +605,14 @@ reads_of_a_lost_connection_come_again(void **state)
     struct ran r;
 
     start_server(w);
+    w->req.slots = 1;
     w->fake.bad = READ_LOST;
     w->fake.bad_from = 5;
-    w->fake.bad_count = 40;
+    w->fake.bad_count = 12;
     w->fake.away = 3;
     r = run(w);
     assert_int_equal(r.rc, 0);
-    assert_int_equal(w->fake.reads, 65 + 40);
+    assert_int_equal(w->fake.reads, 65 + 12);
     assert_equal_disks(w);
 }
 
