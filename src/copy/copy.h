@@ -13,15 +13,16 @@
 #include "base/secret.h"
 #include "base/str.h"
 #include "disk/disk.h"
+#include "limit/limit.h"
 
 #define COPY_SLOTS_MAX       256u        /* requests in flight */
 #define COPY_REQUEST_MAX     (16u << 20) /* bytes */
 #define COPY_BUFFERS         (40u << 20) /* bytes, of all slots together */
 #define COPY_GAP_AUTO        UINT32_MAX
-#define COPY_LINE_MAX        8192u        /* bytes of a line of the request */
-#define COPY_EXTENTS_MAX     (64u << 20)  /* after merging neighbours */
-#define COPY_RATE_MAX        (1ull << 40) /* bytes/s */
-#define COPY_TIMEOUT_DEFAULT 300u         /* seconds */
+#define COPY_LINE_MAX        8192u       /* bytes of a line of the request */
+#define COPY_EXTENTS_MAX     (64u << 20) /* after merging neighbours */
+#define COPY_RATE_MAX        RATE_MAX    /* bytes/s */
+#define COPY_TIMEOUT_DEFAULT 300u        /* seconds */
 #define COPY_TIMEOUT_MAX     86400u
 #define COPY_CONNECT_MS      30000 /* to an NBD server */
 
@@ -67,6 +68,11 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
       "bytes between areas to read through (where it pays)")                 \
     K(RATE, "rate", OPTIONAL,                                                \
       "bytes per second read at most, 0: no limit (0)")                      \
+    K(LIMIT_DISK, "limit.disk", OPTIONAL,                                    \
+      "file of a rate that may change; made if it is not there")             \
+    K(LIMIT_VM, "limit.vm", OPTIONAL, "one that is shared, likewise")        \
+    K(LIMIT_HOST, "limit.host", OPTIONAL, "one more")                        \
+    K(LIMIT_MACHINE, "limit.machine", OPTIONAL, "one more")                  \
     K(TIMEOUT, "timeout", OPTIONAL,                                          \
       "seconds without any answer before it is given up (300)")
 
@@ -150,6 +156,9 @@ void report_paused(uint64_t left);
 void report_resumed(int64_t ms);
 /* Also a line of the log.  Any thread but VDDK's. */
 void report_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The source has refused reads for lack of buffers; in_flight: the bytes that
+ * are tried at a time from now on. */
+void report_short(uint64_t in_flight);
 /* The block at that byte contradicts what was said to have changed. */
 void report_doubt(uint64_t offset);
 /* ERR_NONE: done.  ERR_STOPPED: stopped.  -1: the line could not be written. */
@@ -459,6 +468,11 @@ void pace_ended(struct pace *p, const struct pace_read *r, bool good,
 /* That read ended because the source is out of buffers.  False: it changes
  * nothing. */
 bool pace_shrink(struct pace *p, const struct pace_read *r, int64_t now);
+
+/* throttle.c -------------------------------------------------------------- */
+
+/* Adds what limits this copy: its own rate, and those it shares. */
+int throttle_open(struct gate *g, const struct request *r, struct err *e);
 
 /* pipeline.c -------------------------------------------------------------- */
 

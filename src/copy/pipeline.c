@@ -7,15 +7,15 @@
 #include <errno.h>
 #include <string.h>
 
-#define READ_TRIES  6    /* of one read */
-#define PAUSE_MS    250  /* before the second try; doubles */
-#define WARN_GAP_MS 1000 /* one warning for the errors of a burst */
-#define PROGRESS_MS 500
-#define POLL_MS     200  /* at most between two looks at the clock */
-#define STALL_MS    1000 /* between two looks for what never came back */
-#define BURST_MS    100  /* of the rate, that may be read at once */
-#define ROOM_MIN_MS 1000 /* between two tries of a full target; doubles */
-#define ROOM_MAX_MS 8000
+#define READ_TRIES   6    /* of one read */
+#define PAUSE_MS     250  /* before the second try; doubles */
+#define WARN_GAP_MS  1000 /* one warning for the errors of a burst */
+#define PROGRESS_MS  500
+#define POLL_MS      200  /* at most between two looks at the clock */
+#define STALL_MS     1000 /* between two looks for what never came back */
+#define SHORT_GAP_MS 1000 /* likewise of a source short of buffers */
+#define ROOM_MIN_MS  1000 /* between two tries of a full target; doubles */
+#define ROOM_MAX_MS  8000
 
 enum slot_state {
     SLOT_FREE,
@@ -71,9 +71,9 @@ struct pipeline {
     bool room;          /* it worked */
     bool stopped;       /* we were asked to */
     bool stuck;
-    int64_t budget; /* bytes that may be read now, by the rate */
-    int64_t budget_ms, progress_ms, stall_ms; /* last time of each */
-    int64_t answer_ms;                        /* the target's last */
+    struct gate gate;
+    int64_t progress_ms, stall_ms, short_ms; /* last time of each */
+    int64_t answer_ms;                       /* the target's last */
     struct err err; /* the first; class ERR_NONE: none */
 };
 
@@ -328,16 +328,23 @@ start_read(struct pipeline *p, struct slot *s)
 {
     enter(p, s, SLOT_READING);
     s->tries++;
-    p->budget -= s->n;
+    gate_spend(&p->gate, s->n);
     pace_began(&p->pace, &s->pace, s->n, clock_ns());
     p->src->ops->read(p->src, (unsigned)(s - p->slots), s->buf, s->offset,
                       s->n);
 }
 
 static void
-shrink(struct pipeline *p, struct slot *s)
+shrink(struct pipeline *p, struct slot *s, int64_t now)
 {
-    if (!pace_shrink(&p->pace, &s->pace, clock_ns()))
+    bool less = pace_shrink(&p->pace, &s->pace, clock_ns());
+
+    /* also when it cannot be less: then it matters most */
+    if (!p->short_ms || now - p->short_ms >= SHORT_GAP_MS) {
+        p->short_ms = now;
+        report_short(p->pace.cap);
+    }
+    if (!less)
         return;
     s->tries = 0; /* with less in flight it may well work */
     report_warn("the source is short of buffers: %llu KiB in flight from now",
@@ -424,7 +431,7 @@ came_back(struct pipeline *p, struct read_result *r)
         else
             write_slot(p, s);
         break;
-    case READ_SHRINK: shrink(p, s); /* fall through */
+    case READ_SHRINK: shrink(p, s, now); /* fall through */
     case READ_RETRY: read_again(p, s, &r->err, now); break;
     case READ_LOST: read_lost(p, s, now); break;
     case READ_FAILED:
@@ -432,22 +439,6 @@ came_back(struct pipeline *p, struct read_result *r)
         free_slot(p, s);
         break;
     }
-}
-
-static void
-refill(struct pipeline *p, int64_t now)
-{
-    int64_t rate = (int64_t)p->req->rate, most = rate * BURST_MS / 1000;
-
-    if (!rate) {
-        p->budget = INT64_MAX / 2;
-        return;
-    }
-    p->budget += rate / 1000 * (now - p->budget_ms) +
-                 rate % 1000 * (now - p->budget_ms) / 1000;
-    if (p->budget > most)
-        p->budget = most;
-    p->budget_ms = now;
 }
 
 /* Is the source there, and is there a use for what it gives? */
@@ -463,10 +454,16 @@ may_read_at_all(struct pipeline *p)
     return !p->away && !p->full_ms;
 }
 
+/* It waits with its next read where a limit is reached. */
 static bool
-may_read(const struct pipeline *p)
+may_read(struct pipeline *p, struct slot *s, int64_t now)
 {
-    return pace_room(&p->pace) && p->budget >= 0;
+    if (gate_pass(&p->gate, s->n, clock_ns()))
+        return true;
+    if (s->state != SLOT_PAUSING)
+        enter(p, s, SLOT_PAUSING);
+    s->due_ms = now;
+    return false;
 }
 
 /* One whose pause is over. */
@@ -525,14 +522,20 @@ start_reads(struct pipeline *p, int64_t now)
     struct err e = ERR_INIT;
     struct slot *s;
 
-    refill(p, now);
+    p->gate.ready = 0;
     if (!may_read_at_all(p))
         return;
-    while (may_read(p) && (s = find_due(p, now)))
-        start_read(p, s);
-    while (!p->no_more && !ledger_full(p->ledger) && may_read(p) &&
+    while (pace_room(&p->pace) && (s = find_due(p, now)))
+        if (may_read(p, s, now))
+            start_read(p, s);
+        else
+            return;
+    while (!p->no_more && !ledger_full(p->ledger) && pace_room(&p->pace) &&
            (s = next_slot(p, &e)))
-        start_read(p, s);
+        if (may_read(p, s, now))
+            start_read(p, s);
+        else
+            return;
 }
 
 /* the loop ---------------------------------------------------------------- */
@@ -551,15 +554,17 @@ drop_waiting(struct pipeline *p)
 static int
 wait_ms(const struct pipeline *p, int64_t now)
 {
-    int64_t ms = POLL_MS;
+    int64_t ms = POLL_MS, held = gate_wait_ms(&p->gate, clock_ns());
 
     if (p->away || p->full_ms)
         return (int)ms; /* no read is started anyway */
+    if (held >= 0) /* nothing is read before */
+        return held < ms ? (int)held : (int)ms;
+    if (!pace_room(&p->pace)) /* nor before something comes back */
+        return (int)ms;
     for (unsigned i = 0; p->pausing && i < COPY_SLOTS_MAX; i++)
         if (p->slots[i].state == SLOT_PAUSING && p->slots[i].due_ms - now < ms)
             ms = p->slots[i].due_ms - now;
-    if (p->budget < 0 && -p->budget * 1000 / (int64_t)p->req->rate + 1 < ms)
-        ms = -p->budget * 1000 / (int64_t)p->req->rate + 1;
     return ms < 1 ? 1 : (int)ms;
 }
 
@@ -690,7 +695,7 @@ pipeline_run(const struct request *r, struct source *s, struct target *t,
     p->map = m;
     p->plan = plan;
     p->counters = c;
-    p->budget_ms = p->progress_ms = p->stall_ms = p->answer_ms = clock_ms();
+    p->progress_ms = p->stall_ms = p->answer_ms = clock_ms();
     pace_init(&p->pace, r->slots, r->bytes, clock_ns());
     for (unsigned i = COPY_SLOTS_MAX; i--;) {
         p->slots[i].next = p->free;
@@ -698,7 +703,8 @@ pipeline_run(const struct request *r, struct source *s, struct target *t,
     }
     *stuck = false;
     p->ledger = ledger_new(m, t, c, e);
-    if (p->ledger && !arena_init(&p->arena, e)) {
+    if (p->ledger && !throttle_open(&p->gate, r, e) &&
+        !arena_init(&p->arena, e)) {
         target_tell(t, on_written, p);
         loop(p);
         rc = outcome(p, e);
@@ -707,6 +713,7 @@ pipeline_run(const struct request *r, struct source *s, struct target *t,
     if (*stuck)
         return rc; /* somebody may still write to the buffers */
     ledger_free(p->ledger);
+    gate_fini(&p->gate);
     arena_fini(&p->arena);
     free(p);
     return rc;

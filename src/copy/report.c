@@ -152,6 +152,16 @@ report_warn(const char *fmt, ...)
 }
 
 void
+report_short(uint64_t in_flight)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"short_of_buffers\"");
+    add_number(&line, "in_flight", in_flight);
+    send_line(&line);
+}
+
+void
 report_doubt(uint64_t offset)
 {
     struct str line = STR_INIT;

@@ -108,7 +108,7 @@ struct slot_wish {
 
 /* A place in the queue, then a slot.  It is held by a descriptor, and by every
  * process that has inherited it: the last one that ends frees it. */
-struct slot {
+struct slot_claim {
     int fd; /* -1: none */
     unsigned row;
     bool taken;
@@ -132,10 +132,11 @@ struct slot_wait {
  * start now holds up no other, until it has waited for SLOT_PATIENCE_MS. */
 #define SLOT_STALE_MS    5000
 #define SLOT_PATIENCE_MS (300 * 1000)
-int slot_take(struct slots *s, struct slot *slot, const struct slot_wish *wish,
-              int64_t now_ms, struct slot_wait *wait, struct err *e);
+int slot_take(struct slots *s, struct slot_claim *slot,
+              const struct slot_wish *wish, int64_t now_ms,
+              struct slot_wait *wait, struct err *e);
 /* This process lets go of it. */
-void slot_release(struct slot *slot);
+void slot_release(struct slot_claim *slot);
 
 /* The host is short of NFC buffers: half of those that read from it now may do
  * so from now on, and one more each SLOT_RAISE_MS without another shortage.

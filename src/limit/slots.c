@@ -166,7 +166,7 @@ tell(const struct view *v, const struct door *d, struct slot_wait *wait)
 }
 
 static int
-queue(struct view *v, struct slot *slot, const struct slot_wish *wish,
+queue(struct view *v, struct slot_claim *slot, const struct slot_wish *wish,
       struct err *e)
 {
     struct row *r;
@@ -191,7 +191,7 @@ queue(struct view *v, struct slot *slot, const struct slot_wish *wish,
 }
 
 static int
-ask(struct view *v, struct slot *slot, const struct slot_wish *wish,
+ask(struct view *v, struct slot_claim *slot, const struct slot_wish *wish,
     struct slot_wait *wait, struct err *e)
 {
     defer(doors_fini) struct doors d = { 0 };
@@ -216,8 +216,9 @@ ask(struct view *v, struct slot *slot, const struct slot_wish *wish,
 }
 
 int
-slot_take(struct slots *s, struct slot *slot, const struct slot_wish *wish,
-          int64_t now, struct slot_wait *wait, struct err *e)
+slot_take(struct slots *s, struct slot_claim *slot,
+          const struct slot_wish *wish, int64_t now, struct slot_wait *wait,
+          struct err *e)
 {
     struct view v;
     int rc;
@@ -236,11 +237,11 @@ slot_take(struct slots *s, struct slot *slot, const struct slot_wish *wish,
 }
 
 void
-slot_release(struct slot *slot)
+slot_release(struct slot_claim *slot)
 {
     if (slot->fd >= 0)
         close(slot->fd);
-    *slot = (struct slot)SLOT_INIT;
+    *slot = (struct slot_claim)SLOT_INIT;
 }
 
 /* limits ------------------------------------------------------------------ */
