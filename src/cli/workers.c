@@ -23,6 +23,7 @@ static const char *const keep[] = {
     "V2C_CLOUDSTACK_ENDPOINT",
     "V2C_CLOUDSTACK_API_KEY",
     "V2C_CLOUDSTACK_SECRET_KEY",
+    "V2C_VDDK_MAX_OPEN",
     "ASAN_OPTIONS",
     "UBSAN_OPTIONS",
     "TSAN_OPTIONS",

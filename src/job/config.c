@@ -2,9 +2,16 @@
 #include "job/rows.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "limit/limit.h"
 
 #include <string.h>
 #include <sys/stat.h>
+
+/* An ESXi host has 32 to 48 MB of NFC buffers for all that read from it, a disk
+ * takes about 4; Azure Migrate's number as well.  Of a datastore, which several
+ * hosts may share, it copies 15 disks at a time. */
+#define DISKS_PER_HOST      8
+#define DISKS_PER_DATASTORE 15
 
 const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
 const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
@@ -70,6 +77,17 @@ static const struct key cloudstack_keys[] = {
     { NULL },
 };
 
+typedef __typeof__(((struct config *)0)->limits) limits;
+static const struct key limits_keys[] = {
+    RATE(limits, rate),
+    RATE(limits, rate_per_host),
+    RATE(limits, rate_per_vm),
+    RATE(limits, rate_per_disk),
+    INT(limits, disks_per_host, 0, SLOT_LIMIT_MAX),
+    INT(limits, disks_per_datastore, 0, SLOT_LIMIT_MAX),
+    { NULL },
+};
+
 typedef __typeof__(((struct config *)0)->virt) virt;
 static const struct key virt_keys[] = {
     FLAG(virt, run_virt_v2v),
@@ -80,6 +98,7 @@ static const struct key virt_keys[] = {
 static const struct key config_keys[] = {
     GROUP(struct config, vcenter, vcenter_keys),
     GROUP(struct config, migration, migration_keys),
+    GROUP(struct config, limits, limits_keys),
     GROUP(struct config, cloudstack, cloudstack_keys),
     { "cloudstack_defaults", KEY_GROUP, offsetof(struct config, defaults),
       .sub = default_keys },
@@ -109,8 +128,17 @@ from_env_secret(struct secret **to, const char *name)
     }
 }
 
-static void
-apply_env(struct config *c)
+/* The first engine's limit of open disks, there of one process. */
+static int
+from_env_slots(int64_t *to, const char *name, struct err *e)
+{
+    const char *v = getenv(name);
+
+    return v && *v ? num_i64(v, 0, SLOT_LIMIT_MAX, to, name, e) : 0;
+}
+
+static int
+apply_env(struct config *c, struct err *e)
 {
     from_env_text(&c->vcenter.host, "V2C_VCENTER_HOST");
     from_env_text(&c->vcenter.user, "V2C_VCENTER_USER");
@@ -120,6 +148,7 @@ apply_env(struct config *c)
     from_env_text(&c->cloudstack.endpoint, "V2C_CLOUDSTACK_ENDPOINT");
     from_env_secret(&c->cloudstack.api_key, "V2C_CLOUDSTACK_API_KEY");
     from_env_secret(&c->cloudstack.secret_key, "V2C_CLOUDSTACK_SECRET_KEY");
+    return from_env_slots(&c->limits.disks_per_host, "V2C_VDDK_MAX_OPEN", e);
 }
 
 static void
@@ -167,6 +196,8 @@ config_read(const char *path, struct err *e)
     defer(yaml_free_ptr) struct yaml *y = NULL;
 
     c->file = xstrdup(path ? path : find_config());
+    c->limits.disks_per_host = DISKS_PER_HOST;
+    c->limits.disks_per_datastore = DISKS_PER_DATASTORE;
     y = yaml_read(c->file, e);
     if (!y) {
         if (!path && e->class == ERR_NOTFOUND)
@@ -178,7 +209,8 @@ config_read(const char *path, struct err *e)
     if (keys_load(config_keys, y, c->file, c, e))
         return NULL;
     warn_if_open(c);
-    apply_env(c);
+    if (apply_env(c, e))
+        return NULL;
     apply_defaults(c);
     if (c->vcenter.insecure && (c->vcenter.ca_file || c->vcenter.thumbprint)) {
         err_set(e, ERR_USER,

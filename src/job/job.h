@@ -24,11 +24,14 @@ enum key_kind {
     KEY_TRI,    /* enum tri: absent, no, yes */
     KEY_CHOICE, /* int: index in choices */
     KEY_TIME,   /* int64_t: milliseconds since 1970 */
+    KEY_RATE,   /* int64_t: bytes/s; 0: absent; RATE_NONE: none, said so */
     KEY_GROUP,  /* a struct that begins with `int line` (0: absent) */
     KEY_EACH,   /* VEC of structs that begin with `char *key; int line` */
 };
 
 enum tri { TRI_ABSENT, TRI_NO, TRI_YES };
+
+#define RATE_NONE (-1)
 
 struct key {
     const char *name; /* NULL ends a table */
@@ -105,6 +108,13 @@ struct config {
         struct secret *api_key, *secret_key;
         int64_t timeout_seconds;
     } cloudstack;
+    struct {
+        int line;
+        /* as KEY_RATE: of this machine, of each ESXi host, VM and disk */
+        int64_t rate, rate_per_host, rate_per_vm, rate_per_disk;
+        /* copiers at a time; 0: no limit */
+        int64_t disks_per_host, disks_per_datastore;
+    } limits;
     struct placement defaults;
     struct {
         int line;
@@ -146,10 +156,11 @@ struct spec {
         int line;
         int64_t delta_interval, finalize_delta_interval; /* seconds */
         int64_t finalize_window, finalize_settle_seconds;
-        int64_t finalize_at;    /* ms since 1970; 0: none */
-        int64_t readers;        /* 0: the copier decides */
-        int64_t copier_timeout; /* seconds; 0: the copier decides */
-        int run_virt_v2v;       /* enum tri */
+        int64_t finalize_at;         /* ms since 1970; 0: none */
+        int64_t readers;             /* 0: the copier decides */
+        int64_t copier_timeout;      /* seconds; 0: the copier decides */
+        int64_t rate, rate_per_disk; /* of the VM, of each of its disks */
+        int run_virt_v2v;            /* enum tri */
         int snapshot_quiesce, shutdown_mode;
         int64_t parallel_disks;
         bool start_vm_after_import;

@@ -1,6 +1,7 @@
 /* A YAML map into a struct, by a table of its keys. */
 #include "job/job.h"
 #include "base/clock.h"
+#include "limit/limit.h"
 
 #include <string.h>
 #include <strings.h>
@@ -81,6 +82,17 @@ load_choice(const struct key *k, const char *text, int *out, struct err *e)
 }
 
 static int
+load_rate(const char *text, int64_t *to, struct err *e)
+{
+    uint64_t rate;
+
+    if (rate_parse(text, &rate, e))
+        return -1;
+    *to = rate ? (int64_t)rate : RATE_NONE;
+    return 0;
+}
+
+static int
 load_scalar(const struct key *k, const struct yaml *y, void *to, struct err *e)
 {
     bool b = false;
@@ -98,6 +110,7 @@ load_scalar(const struct key *k, const struct yaml *y, void *to, struct err *e)
         return 0;
     case KEY_INT: return num_i64(y->text, k->min, k->max, to, "value", e);
     case KEY_TIME: return clock_parse(y->text, to, e);
+    case KEY_RATE: return load_rate(y->text, to, e);
     case KEY_CHOICE: return load_choice(k, y->text, to, e);
     case KEY_BOOL:
     case KEY_TRI:
@@ -215,6 +228,15 @@ each_json(const struct key *k, const struct anyvec *v)
 }
 
 static json_t *
+rate_json(int64_t rate)
+{
+    char text[RATE_TEXT_MAX];
+
+    rate_text(rate > 0 ? (uint64_t)rate : 0, text);
+    return rate ? json_string(text) : NULL;
+}
+
+static json_t *
 key_json(const struct key *k, const void *at)
 {
     int choice =
@@ -225,6 +247,7 @@ key_json(const struct key *k, const void *at)
     case KEY_TEXT:
         return *(char *const *)at ? json_string(*(char *const *)at) : NULL;
     case KEY_INT: return json_integer(*(const int64_t *)at);
+    case KEY_RATE: return rate_json(*(const int64_t *)at);
     case KEY_BOOL: return json_boolean(*(const bool *)at);
     case KEY_TRI: return choice ? json_boolean(choice == TRI_YES) : NULL;
     case KEY_CHOICE:

@@ -14,6 +14,7 @@
 #define FLAG(s, f)          ROW(s, f, KEY_BOOL)
 #define TRI(s, f)           ROW(s, f, KEY_TRI)
 #define TIME(s, f)          ROW(s, f, KEY_TIME)
+#define RATE(s, f)          ROW(s, f, KEY_RATE)
 #define INT(s, f, lo, hi)   ROW(s, f, KEY_INT, .min = lo, .max = hi)
 #define CHOICE(s, f, names) ROW(s, f, KEY_CHOICE, .choices = names)
 #define GROUP(s, f, table)  ROW(s, f, KEY_GROUP, .sub = table)

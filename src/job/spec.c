@@ -24,6 +24,8 @@ static const struct key migration_keys[] = {
     TIME(migration, finalize_at),
     INT(migration, readers, 0, 256),
     INT(migration, copier_timeout, 0, TIMEOUT_MAX),
+    RATE(migration, rate),
+    RATE(migration, rate_per_disk),
     TRI(migration, run_virt_v2v),
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
@@ -143,6 +145,10 @@ default_migration(struct spec *s, const struct config *c)
     positive(&m->finalize_window, 600);
     positive(&m->parallel_disks, c->migration.parallel_disks);
     positive(&m->finalize_settle_seconds, c->migration.finalize_settle_seconds);
+    if (!m->rate)
+        m->rate = c->limits.rate_per_vm;
+    if (!m->rate_per_disk)
+        m->rate_per_disk = c->limits.rate_per_disk;
     if (!m->snapshot_quiesce)
         m->snapshot_quiesce = c->migration.snapshot_quiesce;
     if (!m->shutdown_mode)

@@ -16,10 +16,21 @@
 /* Directory below control_dir; its name is never one of a VM's directory. */
 #define LIMIT_DIR "limits"
 
+/* rate.c: bytes per second ------------------------------------------------ */
+
+#define RATE_MIN      (64ull << 10) /* 0 is "no limit" */
+#define RATE_MAX      (1ull << 40)
+#define RATE_TEXT_MAX 32
+
+/* A number, with a fraction of up to three digits, and one of B kB MB GB (of
+ * 1000), KiB MiB GiB (of 1024), kbit Mbit Gbit, then "/s" or nothing; or "none"
+ * or "0".  What may mean two things ("200M", "200mb", "200") is ERR_USER. */
+int rate_parse(const char *text, uint64_t *rate, struct err *e);
+/* rate_parse() reads it back. */
+void rate_text(uint64_t rate, char out[RATE_TEXT_MAX]);
+
 /* bucket.c: a rate in a file ---------------------------------------------- */
 
-#define RATE_MIN   (64ull << 10)        /* bytes/s; 0 is "no limit" */
-#define RATE_MAX   (1ull << 40)         /* bytes/s */
 #define BUCKET_MAX (64ull << 20)        /* bytes taken at once */
 #define BURST_NS   (100 * 1000 * 1000l) /* of the rate, taken at once */
 

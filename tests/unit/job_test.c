@@ -42,6 +42,9 @@ config_has_defaults(void **state)
     assert_int_equal(c->migration.parallel_vms, 3);
     assert_int_equal(c->migration.shutdown_mode, SHUTDOWN_AUTO);
     assert_int_equal(c->migration.snapshot_quiesce, QUIESCE_AUTO);
+    assert_int_equal(c->limits.disks_per_host, 8);
+    assert_int_equal(c->limits.disks_per_datastore, 15);
+    assert_int_equal(c->limits.rate, 0);
     config_free(c);
 }
 
@@ -56,6 +59,8 @@ static const struct {
     { "migration:\n  shutdown_mode: kill\n",
       "c.yaml:2: shutdown_mode: 'kill' is none of auto, force, manual" },
     { "vcenter:\n  insecure: perhaps\n", "neither true nor false" },
+    { "limits:\n  rate: 200M\n", "c.yaml:2: rate: '200M' is no rate; give" },
+    { "limits:\n  disks_per_host: -1\n", "-1 is not between 0 and 1000" },
     { "vcenter: []\n", "c.yaml:1: a map of keys is expected here" },
     { "vcenter:\n  insecure: true\n  thumbprint: AA\n", "contradicts" },
     { "zzzzzzzzzzzz: 1\n", "known here: vcenter, migration" },
@@ -99,7 +104,9 @@ spec_reads_itself(const struct spec *s, const struct config *c)
     assert_int_equal(spec_read(path, c, &back, &e), 0);
     again = spec_json(back.p[0]);
     assert_true(json_equal(j, again));
-    assert_non_null(strstr(text, "2026-11-21T22:00:00Z"));
+    assert_int_equal(back.p[0]->migration.finalize_at,
+                     s->migration.finalize_at);
+    assert_int_equal(back.p[0]->migration.rate, s->migration.rate);
     specs_fini(&back);
 }
 
@@ -108,13 +115,15 @@ spec_forms_and_defaults(void **state)
 {
     struct config *c = some_config(
         "cloudstack_defaults:\n  zoneid: z1\n"
-        "migration:\n  shutdown_mode: force\n  parallel_disks: 7\n");
+        "migration:\n  shutdown_mode: force\n  parallel_disks: 7\n"
+        "limits:\n  rate_per_vm: 100MB\n  rate_per_disk: 1.5MB/s\n");
     defer_free char *one =
         put("one.yaml", "vm:\n  name: A\n"
                         "migration:\n  finalize_at: 2026-11-21T22:00\n"
                         "  snapshot_quiesce: true\n");
     defer_free char *two = put("two.yaml", "vms:\n  - vm: {name: B}\n"
-                                           "  - vm: {moref: vm-7}\n");
+                                           "  - vm: {moref: vm-7}\n"
+                                           "    migration: {rate: none}\n");
     struct specs s = { 0 };
     struct err e = ERR_INIT;
 
@@ -130,7 +139,11 @@ spec_forms_and_defaults(void **state)
     assert_int_equal(s.p[0]->migration.parallel_disks, 7);
     assert_string_equal(s.p[0]->target.cloudstack.zoneid, "z1");
     assert_string_equal(spec_vm(s.p[2]), "vm-7");
+    assert_int_equal(s.p[0]->migration.rate, 100000000);
+    assert_int_equal(s.p[2]->migration.rate, RATE_NONE);
+    assert_int_equal(s.p[2]->migration.rate_per_disk, 1500000);
     spec_reads_itself(s.p[0], c);
+    spec_reads_itself(s.p[2], c);
     specs_fini(&s);
     config_free(c);
 }

@@ -50,6 +50,86 @@ shared_memory(size_t n)
     return p;
 }
 
+/* rates ------------------------------------------------------------------- */
+
+static const struct {
+    const char *text;
+    uint64_t rate; /* 0: refused */
+    const char *again;
+} rates[] = {
+    { "200MB", 200000000, "200MB" },
+    { "200 MB/s", 200000000, "200MB" },
+    { "64KiB", 65536, "64KiB" },
+    { "1.5Gbit", 187500000, "187.5MB" },
+    { "10Gbit/s", 1250000000, "1.25GB" },
+    { "1.001MB", 1001000, "1.001MB" },
+    { "70001B", 70001, "70.001kB" },
+    { "0.125GiB", 128ull << 20, "128MiB" },
+    { "1024GiB", RATE_MAX, "1024GiB" },
+    { "1000kbit", 125000, "125kB" },
+    { .text = "200" },
+    { .text = "200M" },
+    { .text = "200mb" },
+    { .text = "200Mb" },
+    { .text = "200KB" },
+    { .text = "200MBps" },
+    { .text = "200MB/m" },
+    { .text = "200  MB" },
+    { .text = "200MB " },
+    { .text = "-1MB" },
+    { .text = "+1MB" },
+    { .text = "1.MB" },
+    { .text = ".5MB" },
+    { .text = "1.2345MB" },
+    { .text = "MB" },
+    { .text = "" },
+    { .text = "0MB" },
+    { .text = "65535B" },
+    { .text = "1024.001GiB" },
+    { .text = "999999999999GiB" },
+    { .text = "9999999999999B" },
+};
+
+static void
+rates_are_read_strictly(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        char text[RATE_TEXT_MAX];
+        struct err e = ERR_INIT;
+        uint64_t rate = 1;
+        int rc = rate_parse(rates[i].text, &rate, &e);
+
+        if (rc != (rates[i].rate ? 0 : -1) || rate != rates[i].rate)
+            fail_msg("%s: %d %llu %s", rates[i].text, rc,
+                     (unsigned long long)rate, e.msg);
+        if (rc) {
+            assert_int_equal(e.class, ERR_USER);
+            continue;
+        }
+        rate_text(rate, text);
+        assert_string_equal(text, rates[i].again);
+        assert_int_equal(rate_parse(text, &rate, &e), 0);
+        assert_int_equal(rate, rates[i].rate);
+    }
+}
+
+static void
+no_limit_has_two_names(void **state)
+{
+    char text[RATE_TEXT_MAX];
+    struct err e = ERR_INIT;
+    uint64_t rate = 1;
+
+    (void)state;
+    assert_int_equal(rate_parse("none", &rate, &e), 0);
+    assert_int_equal(rate, 0);
+    assert_int_equal(rate_parse("0", &rate, &e), 0);
+    assert_int_equal(rate, 0);
+    rate_text(0, text);
+    assert_string_equal(text, "none");
+}
+
 /* buckets ----------------------------------------------------------------- */
 
 static struct bucket *
@@ -84,13 +164,13 @@ most(uint64_t rate, int64_t ns, uint64_t n)
 static void
 rate_is_kept(void **state)
 {
-    static const uint64_t rates[] = { RATE_MIN, 1000000, 100 * MIB, RATE_MAX };
+    static const uint64_t all[] = { RATE_MIN, 1000000, 100 * MIB, RATE_MAX };
     static const uint64_t sizes[] = { 512, 65536, MIB, BUCKET_MAX };
 
     (void)state;
-    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
-            uint64_t rate = rates[i], n = sizes[j], got;
+            uint64_t rate = all[i], n = sizes[j], got;
             defer(bucket_close_ptr) struct bucket *b = bucket_private(rate);
             /* long enough for three takes; short where they are many */
             int64_t ns = (int64_t)(3 * n * 1000 / rate + 1) * 1000000;
@@ -748,6 +828,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rates_are_read_strictly),
+        cmocka_unit_test(no_limit_has_two_names),
         cmocka_unit_test(rate_is_kept),
         cmocka_unit_test(idle_time_is_not_saved),
         cmocka_unit_test(ready_is_when_it_gives_again),
