@@ -238,6 +238,7 @@ struct disk_record {
     int64_t changed; /* bytes of the last delta's changed areas */
     /* of all rounds: */
     int64_t bytes_read, bytes_written, bytes_zero;
+    char *waiting;       /* for what it waits, for people; "": it does not */
     double speed;        /* MiB/s, of the last seconds */
     int64_t eta_seconds; /* -1: unknown */
     double progress;     /* 0..100, of this round */

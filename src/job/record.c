@@ -64,6 +64,7 @@ static const struct field disk_fields[] = {
     D("plan", TEXT, plan, false),
     D("doubt", TEXT, doubt, false),
     D("stage", TEXT, stage, false),
+    D("waiting_for", TEXT, waiting, false),
     D("progress", REAL, progress, true),
     D("qemu_progress", REAL, progress, false),
     D("bytes_read", NUMBER, bytes_read, true),

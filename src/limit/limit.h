@@ -14,7 +14,10 @@
 #include "base/vec.h"
 
 /* Directory below control_dir; its name is never one of a VM's directory. */
-#define LIMIT_DIR "limits"
+#define LIMIT_DIR          "limits"
+#define LIMIT_MACHINE_RATE "machine.rate" /* there */
+#define LIMIT_HOST         "host"         /* there, for bucket_path() */
+#define LIMIT_VM_RATE      "vm.rate"      /* in a VM's directory */
 
 /* rate.c: bytes per second ------------------------------------------------ */
 

@@ -34,6 +34,7 @@ request_text(const struct machine *m, const struct copier *c,
 
     str_add(q, "v2c-copy 1\n");
     m->o->source->describe(m->o->config, &source, q);
+    limits_describe(m, j->d, q);
     str_addf(q, "target.uri %s\n", c->replica.uri);
     /* who does not trust the zeroes that are asked for, trusts no others */
     str_addf(q, "target.zeroed %s\n",
@@ -76,6 +77,7 @@ spawn(struct machine *m, struct copier *c, struct err *e)
         .err = fd,
         .cwd = store_dir(m->store),
         .death_signal = SIGTERM,
+        .hold = c->claim.fd, /* should we be killed, it keeps its slot */
     };
 
     if (fd < 0)
@@ -310,6 +312,14 @@ on_resumed(struct machine *m, struct copier *c, const json_t *j, struct err *e)
     return machine_save(m, e);
 }
 
+static int
+on_short(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    (void)c, (void)e;
+    limits_short(m, json_num(j, "in_flight", 0));
+    return 0;
+}
+
 static const struct {
     const char *event;
     int (*handle)(struct machine *m, struct copier *c, const json_t *j,
@@ -319,7 +329,7 @@ static const struct {
     { "warn", on_warn },       { "waiting", on_waiting },
     { "paused", on_paused },   { "reconnected", on_reconnected },
     { "resumed", on_resumed }, { "doubt", on_doubt },
-    { "end", on_end },
+    { "end", on_end },         { "short_of_buffers", on_short },
 };
 
 /* Whatever it says, it lives. */

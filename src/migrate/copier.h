@@ -17,6 +17,9 @@ struct copier {
     int64_t full;    /* since when its target is full; 0: it is not */
     int64_t told;    /* when that, or another long wait, was last in the log */
     int tries;
+    struct slot_claim claim;        /* held until its process has ended */
+    int64_t asked;                  /* for a slot, clock_ms(); 0: not */
+    char waits_for[SLOT_NAME_MAX];  /* host or datastore, as logged; "": none */
     int64_t best;                   /* most of `done` seen */
     int64_t read0, written0, zero0; /* counters of the disk before this run */
     int64_t ms, bytes; /* of the last progress line, for the rate */
@@ -25,6 +28,8 @@ struct copier {
     struct err said;   /* what the end line said was wrong */
 };
 
+/* limits.c: 1: it has a slot; 0: not yet, ask again soon. */
+int limits_take(struct machine *m, struct copier *c, struct err *e);
 /* Serves the replica and starts the copier with its request. */
 int copier_start(struct machine *m, struct copier *c, struct err *e);
 /* Takes what its pipe holds.  1: more may come; 0: the pipe ended. */

@@ -50,6 +50,7 @@ ended(struct pool *p, struct copier *c)
         proc_wait(&c->proc, -1, &status);
     }
     proc_close(&c->proc);
+    slot_release(&c->claim);
     copier_judge(c, status, &e);
     /* somebody else stopped it: that is no wish of ours */
     if (e.class == ERR_STOPPED && !p->stopping)
@@ -136,6 +137,7 @@ give_up(struct pool *p, struct copier *c, struct err *e)
         err_wrap(&p->why, "disk %s", c->job->d->name);
     }
     proc_stop(&c->proc, SIGTERM, STOP_TIMEOUT_MS);
+    slot_release(&c->claim);
     cloud_unserve(&c->replica, &ignored);
     c->state = FINISHED;
 }
@@ -151,17 +153,20 @@ start_some(struct pool *p)
     for (size_t i = 0; i < p->n && running < limit && !p->stopping; i++) {
         struct copier *c = &p->c[i];
         struct err e = ERR_INIT;
+        int rc;
 
         if (c->state != WAITING &&
             (c->state != PAUSING || clock_ms() < c->again))
             continue;
-        running++;
+        running++; /* or in the queue, in order to */
         log_disk(c->job->d->name);
-        if (copier_start(p->m, c, &e)) {
+        rc = limits_take(p->m, c, &e);
+        if (rc < 0 || (rc > 0 && copier_start(p->m, c, &e))) {
             give_up(p, c, &e);
             stop_all(p);
         }
     }
+    log_disk(NULL);
 }
 
 static void
@@ -230,6 +235,10 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
     struct pollfd *fds = xcalloc(jobs->n, sizeof *fds);
     struct err tick;
 
+    if (limits_prepare(m, jobs, e)) {
+        free(fds);
+        return -1;
+    }
     p.c = xcalloc(jobs->n, sizeof *p.c);
     for (size_t i = 0; i < p.n; i++) {
         record_set(&jobs->p[i].d->paused, ""); /* left by a kill */
@@ -239,6 +248,7 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
             .replica = { .server = PROC_INIT },
             .line = { .max = LINE_BYTES_MAX },
             .best = -1,
+            .claim = SLOT_INIT,
         };
     }
     do {
@@ -252,8 +262,10 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
             p.why = tick;
     } while (step(&p, fds));
     for (size_t i = 0; i < p.n; i++) {
-        str_fini(&p.c[i].line);
+        slot_release(&p.c[i].claim);
+        record_set(&p.c[i].job->d->waiting, "");
         record_set(&p.c[i].job->d->paused, "");
+        str_fini(&p.c[i].line);
     }
     free(p.c);
     free(fds);

@@ -100,6 +100,7 @@ add_disks(struct machine *m)
         record_set(&d.plan, "");
         record_set(&d.doubt, "");
         record_set(&d.paused, "");
+        record_set(&d.waiting, "");
         vec_push(&m->r->disks, d);
     }
 }

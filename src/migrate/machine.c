@@ -198,6 +198,7 @@ leave(struct machine *m, struct err *why)
 static void
 fini(struct machine *m)
 {
+    limits_close(m);
     vs_close(m->vs);
     if (m->cloud)
         m->o->cloud->close(m->cloud);

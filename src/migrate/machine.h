@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "disk/disk.h"
+#include "limit/limit.h"
 #include "migrate/migrate.h"
 #include "store/store.h"
 #include "vsphere/vsphere.h"
@@ -30,6 +31,11 @@ struct machine {
     int64_t reported, saved; /* clock_ms() of the last ones */
     int64_t kept_alive;
     bool extra_round_done; /* the delta that FINALIZE asks for */
+    struct {
+        struct slots *slots;
+        char *dir;  /* of the limits of this machine, absolute */
+        char *host; /* ESXi host of the VM, as of this round */
+    } limits;
 };
 
 /* A step: may be run again after a crash at any point of it. */
@@ -92,6 +98,18 @@ struct copy_jobs VEC(struct copy_job);
 int round_plan_doubt(struct machine *m, struct copy_job *job, const char *why,
                      struct err *e);
 int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);
+
+/* limits.c: what is shared with other VMs */
+/* Where the VM runs now, and what the configuration says of it. */
+int limits_prepare(struct machine *m, const struct copy_jobs *jobs,
+                   struct err *e);
+/* Adds the copier's `limit.` lines. */
+void limits_describe(const struct machine *m, const struct disk_record *d,
+                     struct str *request);
+/* A copier could not read for lack of buffers and goes on with in_flight bytes
+ * at a time. */
+void limits_short(struct machine *m, int64_t in_flight);
+void limits_close(struct machine *m);
 
 /* finalize.c */
 enum finalize { FINALIZE_NO, FINALIZE_SOON, FINALIZE_AT_ONCE };

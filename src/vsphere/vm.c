@@ -233,6 +233,21 @@ vs_get_power(struct vs *vs, const char *vm, char power[16],
     return 0;
 }
 
+int
+vs_host_name(struct vs *vs, const char *host, char **name, struct err *e)
+{
+    const char *const paths[] = { "name", NULL };
+    defer_answer struct answer a = { 0 };
+
+    if (props_get(vs, "HostSystem", host, paths, &a, e))
+        return err_wrap(e, "reading the host %s", host);
+    if (!*prop_text(a.val, paths[0]))
+        return err_set(e, ERR_REMOTE, "the host %s has no name", host);
+    *name = xstrdup(prop_text(a.val, paths[0]));
+    name_decode(*name);
+    return 0;
+}
+
 void
 vs_vm_fini(struct vs_vm *vm)
 {

@@ -133,6 +133,9 @@ void vs_vm_fini(struct vs_vm *vm);
 int vs_get_power(struct vs *vs, const char *vm, char power[16],
                  char tools_running[40], struct err *e);
 
+/* The name of an ESXi host, of its moref; caller frees. */
+int vs_host_name(struct vs *vs, const char *host, char **name, struct err *e);
+
 /* snapshot.c ---------------------------------------------------------- */
 
 int vs_enable_cbt(struct vs *vs, const char *vm, struct err *e);
