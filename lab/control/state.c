@@ -110,13 +110,13 @@ verb_world(struct control *c, const json_t *in, json_t *out, struct err *e)
     lab_nfc_stats(c->n, &s);
     json_object_set_new(out, "sessions", json_integer(vcenter_sessions(c->v)));
     json_object_set_new(out, "requests", vcenter_requests(c->v));
-    json_object_set_new(out, "handles",
-                        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "open",
-                                  (int)s.open_now, "opens", (json_int_t)s.opens,
-                                  "reads", (json_int_t)s.reads, "queries",
-                                  (json_int_t)s.queries, "bytes",
-                                  (json_int_t)s.bytes, "in_flight_max",
-                                  (json_int_t)s.in_flight_max));
+    json_object_set_new(
+        out, "handles",
+        json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I}", "open",
+                  (int)s.open_now, "open_max", (int)s.open_max, "opens",
+                  (json_int_t)s.opens, "reads", (json_int_t)s.reads, "queries",
+                  (json_int_t)s.queries, "bytes", (json_int_t)s.bytes,
+                  "in_flight_max", (json_int_t)s.in_flight_max));
     world_lock(c->w);
     for (size_t i = 0; i < c->w->vms.n; i++)
         json_array_append_new(vms, vm_state(c->w->vms.p[i]));

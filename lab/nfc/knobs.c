@@ -164,6 +164,6 @@ lab_nfc_stats(struct lab_nfc *n, struct lab_nfc_stats *out)
         .queries = atomic_load(&s->queries),
         .bytes = atomic_load(&s->bytes),
         .in_flight_max = atomic_load(&s->in_flight_max),
-        .open_now = nfc_open_now(n),
     };
+    nfc_open_counts(n, out);
 }

@@ -12,6 +12,6 @@ void knobs_unmap(struct wire_shared *s);
 struct wire_shared *nfc_shared(struct lab_nfc *n);
 struct lab_nfc *nfc_lock(struct lab_nfc *n);
 void nfc_unlock(struct lab_nfc **n);
-unsigned nfc_open_now(struct lab_nfc *n);
+void nfc_open_counts(struct lab_nfc *n, struct lab_nfc_stats *s);
 
 #endif

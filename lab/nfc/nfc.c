@@ -36,7 +36,7 @@ struct lab_nfc {
     void *ctx;
     struct wire_shared *shared;
     struct conn *conns;
-    unsigned n_conns, open_now;
+    unsigned n_conns, open_now, open_max;
     bool stopping;
 };
 
@@ -59,12 +59,13 @@ nfc_unlock(struct lab_nfc **n)
     pthread_mutex_unlock(&(*n)->lock);
 }
 
-unsigned
-nfc_open_now(struct lab_nfc *n)
+void
+nfc_open_counts(struct lab_nfc *n, struct lab_nfc_stats *s)
 {
     defer(nfc_unlock) struct lab_nfc *locked = nfc_lock(n);
 
-    return locked->open_now;
+    s->open_now = locked->open_now;
+    s->open_max = locked->open_max;
 }
 
 /* One request ------------------------------------------------------------ */
@@ -191,6 +192,8 @@ count_open(struct lab_nfc *n, int by)
     defer(nfc_unlock) struct lab_nfc *locked = nfc_lock(n);
 
     locked->open_now += (unsigned)by;
+    if (locked->open_now > locked->open_max)
+        locked->open_max = locked->open_now;
 }
 
 /* Serves one disk until its client has gone. */

@@ -121,7 +121,7 @@ uint64_t lab_nfc_fault_hits(struct lab_nfc *n, int id);
 struct lab_nfc_stats {
     uint64_t opens, reads, queries, bytes; /* since the start */
     uint64_t in_flight_max;                /* reads at once on one handle */
-    unsigned open_now;
+    unsigned open_now, open_max; /* handles; most at once since the start */
 };
 void lab_nfc_stats(struct lab_nfc *n, struct lab_nfc_stats *s);
 

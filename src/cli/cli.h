@@ -116,6 +116,6 @@ void draw_log(void *draw, const char *line);
 void draw_tick(void *draw, const struct workers *all);
 void draw_end(struct draw *d, const struct workers *all);
 
-extern const struct command cmd_run, cmd_status, cmd_finalize;
+extern const struct command cmd_run, cmd_status, cmd_finalize, cmd_limit;
 
 #endif

@@ -55,6 +55,16 @@ paused(const struct found *f)
     return NULL;
 }
 
+/* The same of a disk that waits for its slot. */
+static const char *
+waiting_for(const struct found *f)
+{
+    for (size_t i = 0; f && f->running && i < f->record->disks.n; i++)
+        if (*f->record->disks.p[i].waiting)
+            return f->record->disks.p[i].waiting;
+    return NULL;
+}
+
 static json_t *
 status(const struct picked *p)
 {
@@ -65,7 +75,7 @@ status(const struct picked *p)
     defer_free char *file = f ? xasprintf("%s/state.json", f->dir) : NULL;
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?, s:s?}",
+        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?, s:s?, s:s?}",
         "vm_name", p->vm, "vm_moref", f ? f->record->vm_moref : NULL,
         "current_stage", f ? steps[f->record->stage].name : "not_started",
         "next_stage",
@@ -73,7 +83,8 @@ status(const struct picked *p)
         "finalize_requested", soon, "finalize_now_requested", now, "progress",
         f ? f->record->progress : 0.0, "running", f ? f->running : false,
         "source_down", f && steps[f->record->stage].down, "control_dir",
-        f ? f->dir : NULL, "state_file", file, "paused", paused(f));
+        f ? f->dir : NULL, "state_file", file, "paused", paused(f),
+        "waiting_for", waiting_for(f));
 }
 
 static void
@@ -91,6 +102,9 @@ print_text(const json_t *s)
     if (*json_str(s, "paused", ""))
         printf("[status] vm=%s paused: %s\n", json_str(s, "vm_name", ""),
                json_str(s, "paused", ""));
+    if (*json_str(s, "waiting_for", ""))
+        printf("[status] vm=%s waiting for %s\n", json_str(s, "vm_name", ""),
+               json_str(s, "waiting_for", ""));
 }
 
 static void

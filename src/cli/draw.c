@@ -140,6 +140,8 @@ disk_line(struct str *s, const char *name, const json_t *d)
     str_addf(s, "] %3.0f%%  ", progress);
     if (*json_str(d, "paused", ""))
         str_addf(s, "paused: %s", json_str(d, "paused", ""));
+    else if (*json_str(d, "waiting_for", ""))
+        str_addf(s, "waiting for %s", json_str(d, "waiting_for", ""));
     else if (real(d, "speed_mbps") > 0) {
         str_addf(s, "%.*f MiB/s  ETA ", real(d, "speed_mbps") < 10,
                  real(d, "speed_mbps"));
@@ -191,6 +193,9 @@ plain(const struct worker *w)
         if (*json_str(disk, "paused", ""))
             fprintf(stderr, "  disk %s paused: %s\n", name,
                     json_str(disk, "paused", ""));
+        if (*json_str(disk, "waiting_for", ""))
+            fprintf(stderr, "  disk %s waiting for %s\n", name,
+                    json_str(disk, "waiting_for", ""));
     }
 }
 

@@ -38,6 +38,7 @@ class Engine:
         self.migration = {"vddk_path": lab.vddk_path,
                           "control_dir": str(self.control),
                           "finalize_settle_seconds": 1}
+        self.limits = {}
         self.children = []
         self.program = ENGINE
 
@@ -56,7 +57,8 @@ class Engine:
         path = self.folder / "config.yaml"
         # JSON is YAML
         path.write_text(json.dumps({"vcenter": self.vcenter,
-                                    "migration": self.migration}))
+                                    "migration": self.migration,
+                                    "limits": self.limits}))
         path.chmod(0o600)
         return path
 
@@ -87,6 +89,20 @@ class Engine:
     def finalize(self, *args):
         subprocess.run(self.command("finalize", *args), check=True,
                        capture_output=True, timeout=PATIENCE_S)
+
+    def limit(self, *args, code=0):
+        """What `limit` says; without arguments what there is."""
+        done = subprocess.run(
+            self.command("limit", *(args or ["--json"])), text=True,
+            capture_output=True, timeout=PATIENCE_S)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if not args else (
+            done.stdout if code == 0 else done.stderr)
+
+    def events(self, vm, name):
+        text = (self.dir(vm) / "events.jsonl").read_text()
+        return [e for e in map(json.loads, text.splitlines())
+                if e["event"] == name]
 
     def record(self, vm):
         for path in self.control.glob("*/state.json"):
