@@ -267,6 +267,7 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
         record_set(&p.c[i].job->d->paused, "");
         str_fini(&p.c[i].line);
     }
+    limits_release(m);
     free(p.c);
     free(fds);
     log_disk(NULL);

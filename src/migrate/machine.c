@@ -217,7 +217,7 @@ fini(struct machine *m)
 int
 migrate_run(const struct migrate_opts *o, struct err *e)
 {
-    struct machine m = { .o = o };
+    struct machine m = { .o = o, .limits.first = SLOT_INIT };
     int rc = drive(&m, e);
 
     if (rc)

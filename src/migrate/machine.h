@@ -33,8 +33,11 @@ struct machine {
     bool extra_round_done; /* the delta that FINALIZE asks for */
     struct {
         struct slots *slots;
-        char *dir;  /* of the limits of this machine, absolute */
-        char *host; /* ESXi host of the VM, as of this round */
+        char *dir;               /* of the limits of this machine, absolute */
+        char *host;              /* ESXi host of the VM, as of this round */
+        struct slot_claim first; /* taken before the snapshot ... */
+        int64_t first_key;       /* ... for this disk */
+        char waits_for[SLOT_NAME_MAX]; /* as logged; "": nothing */
     } limits;
 };
 
@@ -100,9 +103,17 @@ int round_plan_doubt(struct machine *m, struct copy_job *job, const char *why,
 int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);
 
 /* limits.c: what is shared with other VMs */
-/* Where the VM runs now, and what the configuration says of it. */
-int limits_prepare(struct machine *m, const struct copy_jobs *jobs,
-                   struct err *e);
+/* Asks for the slot of the round's first disk, so that no snapshot grows while
+ * it is waited for.  1: it is there; 0: not yet, and half a second has passed.
+ * The next copiers_run() takes it over. */
+int limits_queue(struct machine *m, struct err *e);
+/* Until it is there. */
+int limits_wait(struct machine *m, struct err *e);
+/* Nobody took it over. */
+void limits_release(struct machine *m);
+/* Where the VM runs now, and what the configuration says of it; the disk that
+ * has its slot comes first. */
+int limits_prepare(struct machine *m, struct copy_jobs *jobs, struct err *e);
 /* Adds the copier's `limit.` lines. */
 void limits_describe(const struct machine *m, const struct disk_record *d,
                      struct str *request);

@@ -54,6 +54,8 @@ int
 step_creating_base_snapshot(struct machine *m, enum step *next, struct err *e)
 {
     (void)next;
+    if (!*m->r->active_snapshot && limits_wait(m, e))
+        return -1;
     return round_begin(m, e);
 }
 
@@ -67,6 +69,8 @@ step_base_copy(struct machine *m, enum step *next, struct err *e)
         all &= m->r->disks.p[i].base_copied;
     if (all && !*m->r->active_snapshot)
         return 0; /* done before a restart */
+    if (!*m->r->active_snapshot && limits_wait(m, e))
+        return -1;
     if (round_begin(m, e) || round_copy(m, e))
         return -1;
     return round_end(m, e);
@@ -76,6 +80,7 @@ int
 step_delta(struct machine *m, enum step *next, struct err *e)
 {
     enum finalize f;
+    int queued = 0;
 
     *next = STEP_delta;
     if (finalize_wanted(m, &f, e))
@@ -85,7 +90,13 @@ step_delta(struct machine *m, enum step *next, struct err *e)
         if (finalize_wait(m, e) || finalize_wanted(m, &f, e))
             return -1;
     }
+    while (f != FINALIZE_AT_ONCE && !*m->r->active_snapshot && !queued) {
+        queued = limits_queue(m, e);
+        if (queued < 0 || finalize_wanted(m, &f, e))
+            return -1;
+    }
     if (f == FINALIZE_AT_ONCE) {
+        limits_release(m);
         *next = STEP_shutting_down;
         return 0;
     }

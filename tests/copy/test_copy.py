@@ -3,6 +3,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -110,6 +111,64 @@ def test_rate_is_not_exceeded(room):
         end = c.run("done").end
     # All but what is read in the first burst and in the last request.
     assert end["ms"] >= 800
+
+
+def test_copiers_share_a_limit(room):
+    size, rate = 2 * MiB, 4 * MiB
+    limit = world.limit(room / "machine.rate", rate)
+    began, copiers = time.monotonic(), []
+    servers = []
+    for i in range(3):
+        place = room / str(i)
+        place.mkdir()
+        source = place / "source"
+        source.write_bytes(world.noise(size, i))
+        servers.append(qemu_nbd(place, blank(place / "target", size)))
+        c = Copier(place, source, servers[i].uri, size, request=BLOCK,
+                   limit_vm=world.limit(place / "vm.rate", 0),
+                   limit_machine=limit)
+        copiers.append((c, c.start()))
+    ends = [c.finish(p).check("done").end for c, p in copiers]
+    took = time.monotonic() - began
+    for server in servers:
+        server.stop()
+    read = sum(end["read"] for end in ends)
+    assert read == 3 * size
+    # all but what is read at once at the beginning, and one request
+    assert read <= rate * (took + 0.1) + BLOCK
+
+
+def test_limit_changes_while_running(room):
+    size = 32 * MiB
+    source = room / "source"
+    source.write_bytes(world.noise(size, 1))
+    target = blank(room / "target", size)
+    limit = world.limit(room / "disk.rate", 64 << 10)  # nine minutes
+    with qemu_nbd(room, target) as nbd:
+        c = Copier(room, source, nbd.uri, size, limit_disk=limit,
+                   limit_host=room / "host.rate")
+        p = c.start()
+        c.wait_for(p, lambda e: e.get("read"))
+        world.change_limit(limit, 0)
+        c.finish(p).check("done")
+    assert same(source, target) is True
+    # one that was not there limits nothing, and can be changed now
+    assert (room / "host.rate").stat().st_size == 64
+
+
+def test_limit_that_is_damaged(room):
+    size = MiB
+    source = make_disk(room / "source", size)
+    target = blank(room / "target", size)
+    limit, link = room / "disk.rate", room / "link"
+    limit.write_text("garbage")
+    link.symlink_to(source)
+    with qemu_nbd(room, target) as nbd:
+        c = Copier(room, source, nbd.uri, size, limit_disk=limit)
+        assert "is damaged" in c.run("done").err
+        c.set(limit_disk=link)
+        end = c.run("failed").end
+    assert "link; remove it" in end["error"] and end["class"] == "user"
 
 
 # plans ------------------------------------------------------------------------

@@ -245,6 +245,16 @@ class Copier:
         raise AssertionError("ended before: " + p.stderr.read())
 
 
+def limit(path, rate):
+    """A file of a rate, as its layout says; bytes per second, 0: none."""
+    path.write_bytes(struct.pack("=16s6Q", b"v2c rate1", rate, 0, 0, 0, 0, 0))
+    return path
+
+
+def change_limit(path, rate):
+    put(path, 16, struct.pack("=Q", rate))
+
+
 def read_map(path):
     """Block number to (hash, flags), as the file's layout says."""
     raw = pathlib.Path(path).read_bytes()

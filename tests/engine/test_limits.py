@@ -1,6 +1,8 @@
 """What migrations share: slots of hosts and datastores, bandwidth."""
+import json
 import os
 import signal
+import subprocess
 import time
 
 from engine import wait_for
@@ -131,6 +133,45 @@ def test_killed_copier_frees_its_slot(start_engine):
     run.send_signal(signal.SIGINT)
     engine.wait(run, 130)
     assert not copiers(engine)
+
+
+def test_no_snapshot_while_waiting_and_no_waiting_when_down(start_engine):
+    engine = start_engine(world(big("vm1", 1), big("vm2", 1)))
+    engine.limits = {"disks_per_host": 1}
+    waiting = engine.spec("vm2")
+    second = engine.start("--spec", waiting)
+    wait_for("a round", lambda: engine.rounds("vm2") >= 1)
+    engine.lab.ctl("link", mbps=1)
+    first = engine.start("--spec", engine.spec("vm1"))
+    wait_for("the slot", lambda: reading(engine, "vm1"))
+    # between its rounds it needs none, in the next one it does
+    disk = wait_for("it to wait", lambda: next(
+        (d for d in engine.record("vm2")["disks"].values()
+         if "waiting_for" in d), None))
+    assert disk["waiting_for"] == f"a slot of {HOST} (1 in use)"
+    assert not engine.lab.state("vm2")["snapshots"]
+    status = json.loads(subprocess.run(
+        engine.command("status", "--json", "--spec", waiting), check=True,
+        capture_output=True).stdout)[0]
+    assert status["waiting_for"] == disk["waiting_for"]
+    engine.finalize("--spec", waiting, "--now")
+    engine.wait(second)
+    assert reading(engine, "vm1")
+    engine.lab.ctl("link", mbps=0)
+    engine.compare("vm2")
+    wait_for("a round", lambda: engine.rounds("vm1") >= 1)
+    first.send_signal(signal.SIGINT)
+    engine.wait(first, 130)
+
+
+def test_one_slot_suffices_for_all_disks(start_engine):
+    disks = [{"size": 4 * MIB, "content": "random", "bus": i % 2,
+              "unit": 6 - i} for i in range(4)]
+    engine = start_engine(world(vm("vm1", disks=disks)))
+    engine.limits = {"disks_per_host": 1, "disks_per_datastore": 1}
+    engine.migrate("vm1", parallel_disks=1, rounds=2)
+    assert handles(engine)["open_max"] <= 2
+    engine.compare("vm1")
 
 
 def test_number_of_slots_changes_while_running(start_engine):
