@@ -558,7 +558,7 @@ wait_ms(const struct pipeline *p, int64_t now)
 
     if (p->away || p->full_ms)
         return (int)ms; /* no read is started anyway */
-    if (held >= 0) /* nothing is read before */
+    if (held >= 0)      /* nothing is read before */
         return held < ms ? (int)held : (int)ms;
     if (!pace_room(&p->pace)) /* nor before something comes back */
         return (int)ms;
