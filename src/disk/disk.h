@@ -52,7 +52,7 @@ void extents_subtract(const struct extents *a, const struct extents *b,
 /* XXH3-64 of a tidy x; equal for equal areas. */
 uint64_t extents_digest(const struct extents *x);
 
-/* map.c, map_file.c, map_read.c ---------------------------------------- */
+/* map.c, map_file.c, map_prove.c, map_read.c ----------------------------- */
 
 /* File `disk-<key>.map`, little-endian:
  *
@@ -73,6 +73,9 @@ enum map_flags {
     MAP_ZERO = 2,   /* of zeroes only */
     MAP_DIRTY = 4,  /* to be copied (again); with MAP_COPIED: it had this hash
                      * when its round began, a write may have begun since */
+    /* With MAP_COPIED and never with MAP_DIRTY: it was read back from the
+     * target and had this hash; whatever is written there takes it away. */
+    MAP_VERIFIED = 8,
 };
 
 #define MAP_PAGE_BLOCKS   454u
@@ -118,6 +121,9 @@ struct map;
  * ERR_USER. */
 int map_open(struct map **m, const char *path, const char *disk_id,
              uint64_t size, const char *target_id, struct err *e);
+/* As map_open; one that is not there is ERR_NOTFOUND. */
+int map_open_old(struct map **m, const char *path, const char *disk_id,
+                 uint64_t size, const char *target_id, struct err *e);
 void map_close(struct map *m);
 DEFER_FN(map_close_ptr, struct map, map_close)
 const struct map_head *map_head(const struct map *m);
@@ -138,6 +144,22 @@ int map_begin(struct map *m, const char *plan_id, uint64_t digest,
 int map_apply(struct map *m, struct map_change *c, size_t n, struct err *e);
 /* Makes all that was put in stable.  Any thread, while none closes m. */
 int map_sync(const struct map *m, struct err *e);
+/* What is known of a block, without its hash: cheap, also for holes. */
+struct map_look {
+    uint8_t flags;
+    bool implied; /* no entry of its own: `holes_zero` says it */
+    bool torn;
+};
+int map_look(struct map *m, uint64_t block, struct map_look *out,
+             struct err *e);
+/* What reading a block back has shown. */
+struct map_proof {
+    uint64_t block;
+    bool good; /* MAP_VERIFIED, where it is MAP_COPIED and not MAP_DIRTY;
+                * else it has to be copied again: MAP_DIRTY and no hash */
+};
+/* Puts it in and makes it stable.  Sorts p. */
+int map_prove(struct map *m, struct map_proof *p, size_t n, struct err *e);
 /* Makes `holes_zero` true and stable. */
 int map_holes_zero(struct map *m, struct err *e);
 
@@ -151,6 +173,9 @@ struct map_summary {
     uint64_t dirty;   /* MAP_DIRTY, torn ones included */
     uint64_t torn;    /* on torn pages */
     uint64_t unknown; /* none of these */
+    /* Of the copied, MAP_VERIFIED; without those that have no entry of their
+     * own. */
+    uint64_t verified;
 };
 int map_summary(const char *path, struct map_summary *out, struct err *e);
 /* Is every block that x touches MAP_COPIED and not MAP_DIRTY?  1: yes; 0: no,

@@ -117,9 +117,9 @@ fits(const struct map *m, const struct map_head *want, struct err *e)
     return 0;
 }
 
-int
-map_open(struct map **m, const char *path, const char *disk_id, uint64_t size,
-         const char *target_id, struct err *e)
+static int
+open_map(struct map **m, const char *path, const char *disk_id, uint64_t size,
+         const char *target_id, bool make, struct err *e)
 {
     struct map_head want = { .size = size };
     defer_close int fd = -1;
@@ -132,7 +132,7 @@ map_open(struct map **m, const char *path, const char *disk_id, uint64_t size,
                   "the target's id", e))
         return -1;
     fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
+    if (fd < 0 && errno == ENOENT && make)
         return create(m, path, &want, e);
     if (fd < 0)
         return err_errno(e, errno, "opening the block map %s", path);
@@ -143,6 +143,20 @@ map_open(struct map **m, const char *path, const char *disk_id, uint64_t size,
         return -1;
     *m = take(old);
     return 0;
+}
+
+int
+map_open(struct map **m, const char *path, const char *disk_id, uint64_t size,
+         const char *target_id, struct err *e)
+{
+    return open_map(m, path, disk_id, size, target_id, true, e);
+}
+
+int
+map_open_old(struct map **m, const char *path, const char *disk_id,
+             uint64_t size, const char *target_id, struct err *e)
+{
+    return open_map(m, path, disk_id, size, target_id, false, e);
 }
 
 int
@@ -209,7 +223,7 @@ mark(const struct map *m, struct map_cached *c, unsigned i)
     if (x.flags & MAP_DIRTY)
         x = (struct map_entry){ 0, MAP_DIRTY };
     else
-        x.flags |= MAP_DIRTY;
+        x.flags = (uint8_t)((x.flags & ~MAP_VERIFIED) | MAP_DIRTY);
     c->page.hash[i] = x.hash;
     c->page.flags[i] = x.flags;
     return true;

@@ -29,6 +29,7 @@ count(struct map_summary *s, struct map_entry x)
     if ((x.flags & MAP_COPIED) && !(x.flags & MAP_DIRTY)) {
         s->copied++;
         s->zero += !!(x.flags & MAP_ZERO);
+        s->verified += !!(x.flags & MAP_VERIFIED);
     }
 }
 

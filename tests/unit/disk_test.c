@@ -543,6 +543,98 @@ holes_of_a_zeroed_target_count(void **state)
 }
 
 static void
+prove(struct map *m, uint64_t block, bool good)
+{
+    struct map_proof p = { block, good };
+    struct err e = ERR_INIT;
+
+    if (map_prove(m, &p, 1, &e))
+        fail_msg("%s", e.msg);
+}
+
+static void
+proof_lasts_until_the_next_write(void **state)
+{
+    struct map_summary s;
+    struct err e = ERR_INIT;
+    struct map *m = open_map(PLAN_SIZE);
+
+    (void)state;
+    begin_all(m, "base", false);
+    put(m, 1, 11, MAP_COPIED);
+    put(m, 2, 22, MAP_COPIED);
+    prove(m, 1, true);
+    prove(m, 3, true); /* never copied */
+    assert_int_equal(get(m, 1).flags, MAP_COPIED | MAP_VERIFIED);
+    assert_int_equal(get(m, 1).hash, 11);
+    assert_int_equal(get(m, 3).flags, 0);
+    map_close(m);
+    assert_int_equal(map_summary(path, &s, &e), 0);
+    assert_int_equal(s.copied, 2);
+    assert_int_equal(s.verified, 1);
+    m = open_map(PLAN_SIZE);
+    begin_all(m, "delta", false);
+    assert_int_equal(get(m, 1).flags, MAP_COPIED | MAP_DIRTY);
+    prove(m, 1, true); /* it may have been written to */
+    assert_int_equal(get(m, 1).flags, MAP_COPIED | MAP_DIRTY);
+    put(m, 1, 11, MAP_COPIED);
+    prove(m, 1, true);
+    put(m, 1, 12, MAP_COPIED);
+    assert_int_equal(get(m, 1).flags, MAP_COPIED);
+    map_close(m);
+}
+
+static void
+what_differs_is_owed(void **state)
+{
+    struct err e = ERR_INIT;
+    defer_extents struct extents x = { 0 };
+    struct map_look look;
+    struct map *m = open_map(PLAN_SIZE);
+
+    (void)state;
+    begin_all(m, "base", true);
+    put(m, 1, 11, MAP_COPIED);
+    assert_int_equal(map_holes_zero(m, &e), 0);
+    assert_int_equal(map_look(m, 300, &look, &e), 0);
+    assert_true(look.implied);
+    assert_int_equal(look.flags, MAP_COPIED | MAP_ZERO);
+    prove(m, 1, true);
+    prove(m, 1, false);
+    prove(m, 300, false);
+    prove(m, 7, true);
+    map_close(m);
+    m = open_map(PLAN_SIZE);
+    assert_int_equal(get(m, 1).flags, MAP_DIRTY);
+    assert_int_equal(get(m, 1).hash, 0);
+    assert_int_equal(get(m, 300).flags, MAP_DIRTY);
+    assert_int_equal(get(m, 7).flags, MAP_COPIED | MAP_ZERO | MAP_VERIFIED);
+    assert_int_equal(get(m, 7).hash, disk_zero_hash(DISK_BLOCK));
+    assert_int_equal(map_look(m, 7, &look, &e), 0);
+    assert_false(look.implied);
+    assert_int_equal(map_dirty(m, false, &x, &e), 0);
+    assert_int_equal(extents_total(&x), DISK_BLOCK + 512);
+    map_close(m);
+}
+
+static void
+only_an_old_map_is_verified(void **state)
+{
+    struct err e = ERR_INIT;
+    struct map *m;
+
+    (void)state;
+    assert_int_equal(
+        map_open_old(&m, path, "disk-uuid", PLAN_SIZE, "target", &e), -1);
+    assert_int_equal(e.class, ERR_NOTFOUND);
+    assert_false(fs_exists(path));
+    map_close(open_map(PLAN_SIZE));
+    assert_int_equal(
+        map_open_old(&m, path, "disk-uuid", PLAN_SIZE, "target", &e), 0);
+    map_close(m);
+}
+
+static void
 foreign_file_is_no_map(void **state)
 {
     struct err e = ERR_INIT;
@@ -596,6 +688,9 @@ main(void)
         MAP_TEST(new_round_marks_before_it_is_named),
         MAP_TEST(zeroed_is_a_matter_of_birth),
         MAP_TEST(holes_of_a_zeroed_target_count),
+        MAP_TEST(proof_lasts_until_the_next_write),
+        MAP_TEST(what_differs_is_owed),
+        MAP_TEST(only_an_old_map_is_verified),
         MAP_TEST(foreign_file_is_no_map),
         MAP_TEST(ids_have_a_bound),
     };
