@@ -4,7 +4,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 
 static const struct source_ops *
 find_source(const struct source_ops *const *sources, const char *kind,
@@ -110,6 +112,72 @@ copy(const struct source_ops *const *sources)
 }
 
 static int
+verify_disk(const struct request *r, const struct source_ops *const *sources,
+            struct proof *p, bool *stuck, struct err *e)
+{
+    const struct source_ops *ops = NULL;
+    defer(map_close_ptr) struct map *m = NULL;
+    struct source *s = NULL;
+    int rc;
+
+    if (r->compare)
+        ops = find_source(sources, request_text(r, KEY_SOURCE_KIND), e);
+    if (r->compare && !ops)
+        return -1;
+    if (map_open_old(&m, request_text(r, KEY_MAP), request_text(r, KEY_DISK_ID),
+                     r->disk_size, request_text(r, KEY_TARGET_ID), e))
+        return -1;
+    if (ops && ops->open(&s, r, e))
+        return -1;
+    rc = verify_run(r, s, m, p, stuck, e);
+    if (s && !*stuck)
+        s->ops->close(s);
+    return rc;
+}
+
+/* A sample that nobody chose is another one each time. */
+static int
+choose_seed(struct request *r, struct err *e)
+{
+    if (*request_text(r, KEY_SEED))
+        return 0;
+    if (getrandom(&r->seed, sizeof r->seed, 0) != sizeof r->seed)
+        return err_errno(e, errno, "choosing a seed");
+    r->seed &= INT64_MAX; /* what every reader of JSON takes for a number */
+    return 0;
+}
+
+static int
+verify(const struct source_ops *const *sources)
+{
+    struct proof p = { .start_ms = clock_ms() };
+    struct err e = ERR_INIT;
+    struct request r = { 0 };
+    bool stuck = false;
+    int code;
+
+    report_to(STDOUT_FILENO);
+    if (stop_watch(&e) || request_read_verify(STDIN_FILENO, &r, &e)) {
+        log_error("%s", e.msg);
+        report_verify_end(&p, &e);
+        return e.class == ERR_USER ? COPY_BAD_REQUEST : COPY_FAILED;
+    }
+    if ((choose_seed(&r, &e) || verify_disk(&r, sources, &p, &stuck, &e)) &&
+        e.class != ERR_STOPPED)
+        log_error("%s", e.msg);
+    code = e.class == ERR_STOPPED ? COPY_STOPPED
+           : e.class != ERR_NONE  ? COPY_FAILED
+           : p.different          ? COPY_DIFFERS
+                                  : COPY_DONE;
+    if (report_verify_end(&p, &e) && code == COPY_DONE)
+        code = COPY_STOPPED;
+    if (stuck)
+        _exit(code);
+    request_fini(&r);
+    return code;
+}
+
+static int
 help(void)
 {
     struct str text = STR_INIT;
@@ -117,15 +185,18 @@ help(void)
 
     str_add(&text,
             "usage: v2c-copy copy < REQUEST\n"
+            "       v2c-copy verify < REQUEST\n"
             "       v2c-copy --help | --version\n"
             "\n"
             "Copies one disk to an NBD server, block by block, and keeps a "
-            "map of\nwhat is there.  The request is text: the line "
+            "map of\nwhat is there; or reads it back and compares it with the "
+            "map.  The request is text: the line "
             "'v2c-copy 1', lines 'KEY VALUE',\nlines 'extent START LENGTH' "
             "(bytes, for plan list), the line 'end'.\nResults are lines of "
             "JSON.\n\nkeys:\n");
     request_help(&text);
-    str_add(&text, "\nexit code: 0 done, 1 failed, 2 bad request, 3 stopped\n");
+    str_add(&text, "\nexit code: 0 done, 1 failed, 2 bad request, 3 stopped, "
+                   "4 differs\n");
     rc = fputs(str_text(&text), stdout) == EOF || fflush(stdout);
     str_fini(&text);
     return rc ? COPY_FAILED : COPY_DONE;
@@ -138,12 +209,14 @@ copy_main(int argc, char **argv, const struct source_ops *const *sources)
 
     if (!strcmp(verb, "copy"))
         return copy(sources);
+    if (!strcmp(verb, "verify"))
+        return verify(sources);
     if (!strcmp(verb, "--help"))
         return help();
     if (!strcmp(verb, "--version"))
         return puts("v2c-copy " COPY_VERSION) == EOF || fflush(stdout)
                    ? COPY_FAILED
                    : COPY_DONE;
-    fputs("usage: v2c-copy copy | --help | --version\n", stderr);
+    fputs("usage: v2c-copy copy | verify | --help | --version\n", stderr);
     return COPY_BAD_REQUEST;
 }

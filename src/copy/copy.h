@@ -31,9 +31,11 @@
 enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
 
 /* K(name in enum key, key, when it is needed, what it is).  When: REQUIRED,
- * OPTIONAL, or a source's kind that requires (VDDK) or admits (MAY_VDDK) it. */
+ * OPTIONAL; COPY, MAY_COPY, MAY_VERIFY: by that verb alone; EITHER: COPY, and
+ * admitted by verify; or a source's kind that requires (VDDK) or admits
+ * (MAY_VDDK) it. */
 #define REQUEST_KEYS(K)                                                      \
-    K(SOURCE_KIND, "source.kind", REQUIRED, "vddk, nbd or file")             \
+    K(SOURCE_KIND, "source.kind", EITHER, "vddk, nbd or file")               \
     K(LIBDIR, "source.libdir", VDDK, "directory that holds VDDK's lib64")    \
     K(SERVER, "source.server", VDDK, "vCenter or ESXi host name")            \
     K(PORT, "source.port", MAY_VDDK, "its port (443)")                       \
@@ -47,19 +49,24 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
     K(CONFIG, "source.config", MAY_VDDK, "VDDK's configuration file")        \
     K(SOURCE_URI, "source.uri", NBD, "NBD URI to read from")                 \
     K(FILE, "source.file", FILE, "raw file or block device to read")         \
-    K(TARGET_URI, "target.uri", REQUIRED, "NBD URI to write to")             \
-    K(TARGET_ZEROED, "target.zeroed", REQUIRED,                              \
+    K(TARGET_URI, "target.uri", REQUIRED, "NBD URI of the target")           \
+    K(TARGET_ZEROED, "target.zeroed", COPY,                                  \
       "yes: a new target reads as zeroes; no")                               \
-    K(TARGET_ZEROES, "target.zeroes", OPTIONAL,                              \
+    K(TARGET_ZEROES, "target.zeroes", MAY_COPY,                              \
       "how they are written: punch, keep or write (punch)")                  \
     K(TARGET_ID, "target.id", REQUIRED, "text that tells this target")       \
     K(DISK_ID, "disk.id", REQUIRED, "text that tells this disk")             \
     K(DISK_SIZE, "disk.size", REQUIRED, "bytes")                             \
     K(MAP, "map", REQUIRED, "path of the block map")                         \
-    K(PLAN_ID, "plan.id", REQUIRED, "the same again resumes the plan")       \
-    K(PLAN, "plan", REQUIRED, "allocated, all, list or compare")             \
-    K(UNCOPIED, "uncopied", OPTIONAL,                                        \
+    K(PLAN_ID, "plan.id", COPY, "the same again resumes the plan")           \
+    K(PLAN, "plan", EITHER,                                                  \
+      "allocated, all, list or compare; of verify: all or list (all)")       \
+    K(UNCOPIED, "uncopied", MAY_COPY,                                        \
       "yes: list, and every block never copied; no (no)")                    \
+    K(SAMPLE, "sample", MAY_VERIFY, "percent of the blocks (100)")           \
+    K(SEED, "seed", MAY_VERIFY, "which ones (at random)")                    \
+    K(AGAIN, "again", MAY_VERIFY,                                            \
+      "yes: also what was verified since it was written; no (no)")           \
     K(READERS, "readers", OPTIONAL,                                          \
       "requests in flight at most, 1 to 256 (256)")                          \
     K(REQUEST, "request", OPTIONAL,                                          \
@@ -98,6 +105,10 @@ struct request {
     enum zeroes zeroes;
     bool zeroed;
     bool uncopied;
+    bool compare;       /* verify: there is a source to compare with */
+    bool again;         /* verify: what was verified before as well */
+    unsigned sample;    /* verify: percent */
+    uint64_t seed;      /* verify: of the sample */
     uint16_t port;      /* 0: none given */
     uint64_t disk_size; /* bytes */
     uint64_t rate;      /* bytes/s; 0: no limit */
@@ -109,6 +120,8 @@ struct request {
 
 /* The whole request, up to its line `end`.  Anything odd is ERR_USER. */
 int request_read(int fd, struct request *r, struct err *e);
+/* The same, for the verb `verify`. */
+int request_read_verify(int fd, struct request *r, struct err *e);
 void request_fini(struct request *r);
 /* "" for absent ones. */
 const char *request_text(const struct request *r, enum key key);
@@ -177,6 +190,26 @@ void hang_unwatch(void);
  * literal of plain letters: "opening the source". */
 void hang_begin(const char *doing);
 void hang_end(void);
+
+/* Of a verify run; bytes, but for the times. */
+struct proof {
+    uint64_t total;     /* to be verified by this run */
+    uint64_t verified;  /* of these: read, and found as the map says */
+    uint64_t zero;      /* of these: not read, the target says they are zero */
+    uint64_t different; /* of these: not as the map or the source has them */
+    uint64_t known;     /* verified before, since they were written */
+    uint64_t unproven;  /* the map knows nothing of them, or owes them */
+    uint64_t torn;      /* of those: on torn pages of the map */
+    uint64_t read;      /* from the target */
+    uint64_t areas;     /* number of different areas */
+    int64_t start_ms;   /* clock_ms() at the start */
+};
+
+void report_verify_open(const struct request *r, const struct proof *p);
+void report_verify_progress(const struct proof *p);
+void report_differs(const struct extent *x, const char *what);
+/* As report_end; p->different tells `differs` from `done`. */
+int report_verify_end(const struct proof *p, const struct err *e);
 
 /* done.c: completions from other threads --------------------------------- */
 
@@ -352,6 +385,35 @@ enum flush_state target_flushed(struct target *t, struct err *e);
 unsigned target_poll(const struct target *t, struct pollfd *p);
 void target_ready(struct target *t, const struct pollfd *p);
 
+/* target_read.c: the target, only read ------------------------------------ */
+
+#define READER_CONNS 4u /* connections, where the server allows so many */
+
+struct reader;
+/* A read came back; errnum 0: the data is there.  Must not call the reader. */
+typedef void reader_done(void *ctx, unsigned slot, int errnum);
+
+int reader_open(struct reader **r, const char *uri, uint64_t disk_size,
+                reader_done *done, void *ctx, struct err *e);
+/* Requests still in flight never come back. */
+void reader_close(struct reader *r);
+DEFER_FN(reader_close_ptr, struct reader, reader_close)
+/* Bytes of one read at most; a multiple of DISK_BLOCK. */
+uint32_t reader_most(const struct reader *r);
+/* buf has room up to the next DISK_BLOCK boundary.  Failing means that `done`
+ * will not be called. */
+int reader_read(struct reader *r, unsigned slot, void *buf, uint64_t offset,
+                uint32_t n, struct err *e);
+/* Does the target say that the block reads as zeroes?  ASKED: not known yet,
+ * an answer is on its way.  Blocks in rising order are cheap. */
+enum reader_zero { ZERO_NO, ZERO_YES, ZERO_ASKED };
+enum reader_zero reader_zero(struct reader *r, uint64_t block);
+/* An answer to reader_zero is on its way. */
+bool reader_asking(const struct reader *r);
+/* Number of entries filled in, at most READER_CONNS. */
+unsigned reader_poll(const struct reader *r, struct pollfd *p);
+void reader_ready(struct reader *r, const struct pollfd *p);
+
 /* plan.c ------------------------------------------------------------------ */
 
 struct plan {
@@ -485,9 +547,47 @@ int pipeline_run(const struct request *r, struct source *s, struct target *t,
                  struct map *m, struct plan *p, struct counters *c, bool *stuck,
                  struct err *e);
 
+/* walk.c: which blocks a verify run takes --------------------------------- */
+
+struct walk {
+    const struct request *req;
+    struct map *map;
+    struct extents areas; /* tidy, whole blocks */
+    size_t at;            /* cursor: area, block */
+    uint64_t block;
+    uint64_t stratum;   /* of the sample: the one that `chosen` is of */
+    uint8_t chosen[13]; /* a bit per block of it */
+};
+
+void walk_begin(struct walk *w, const struct request *r, struct map *m);
+void walk_fini(struct walk *w);
+/* The block at the cursor, or after it, that is to be verified; stays there.
+ * Blocks passed are counted in p, which may be NULL.  1: there is one; 0: no
+ * more. */
+int walk_look(struct walk *w, struct proof *p, uint64_t *block,
+              struct map_look *look, struct err *e);
+/* Past the block that walk_look found. */
+void walk_step(struct walk *w);
+
+/* verify.c ---------------------------------------------------------------- */
+
+/* Reads back what the map calls copied, and compares it with the map, and with
+ * the source where there is one.  What is equal is marked in the map as
+ * verified, what differs as dirty; both are stable when it returns, whatever
+ * happens.  Differences are no error: p->different.  *stuck as of
+ * pipeline_run. */
+int verify_run(const struct request *r, struct source *s, struct map *m,
+               struct proof *p, bool *stuck, struct err *e);
+
 /* copy.c ------------------------------------------------------------------ */
 
-enum { COPY_DONE = 0, COPY_FAILED = 1, COPY_BAD_REQUEST = 2, COPY_STOPPED = 3 };
+enum {
+    COPY_DONE = 0,
+    COPY_FAILED = 1,
+    COPY_BAD_REQUEST = 2,
+    COPY_STOPPED = 3,
+    COPY_DIFFERS = 4, /* verify: all was looked at, and something differs */
+};
 
 /* The program; sources ends with NULL. */
 int copy_main(int argc, char **argv, const struct source_ops *const *sources);

@@ -187,3 +187,78 @@ report_end(const struct counters *c, const struct err *e)
     add_counters(&line, c);
     return send_line(&line);
 }
+
+/* verify ------------------------------------------------------------------ */
+
+static void
+add_proof(struct str *line, const struct proof *p)
+{
+    add_number(line, "done", p->verified + p->zero + p->different);
+    add_number(line, "total", p->total);
+    add_number(line, "read", p->read);
+    add_number(line, "verified", p->verified);
+    add_number(line, "skipped_zero", p->zero);
+    add_number(line, "different", p->different);
+    add_number(line, "ms", (uint64_t)(clock_ms() - p->start_ms));
+}
+
+void
+report_verify_open(const struct request *r, const struct proof *p)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"open\"");
+    add_number(&line, "size", r->disk_size);
+    add_number(&line, "todo", p->total);
+    add_number(&line, "known", p->known);
+    add_number(&line, "unproven", p->unproven);
+    add_number(&line, "torn", p->torn);
+    add_number(&line, "sample", r->sample);
+    add_number(&line, "seed", r->seed);
+    str_addf(&line, ",\"source\":%s", r->compare ? "true" : "false");
+    send_line(&line);
+}
+
+void
+report_verify_progress(const struct proof *p)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"progress\"");
+    add_proof(&line, p);
+    send_line(&line);
+}
+
+void
+report_differs(const struct extent *x, const char *what)
+{
+    struct str line = STR_INIT;
+
+    str_add(&line, "{\"event\":\"differs\"");
+    add_number(&line, "offset", x->start);
+    add_number(&line, "length", x->length);
+    add_text(&line, "what", what);
+    send_line(&line);
+}
+
+int
+report_verify_end(const struct proof *p, const struct err *e)
+{
+    struct str line = STR_INIT;
+    const char *result = e->class == ERR_STOPPED ? "stopped"
+                         : e->class != ERR_NONE  ? "failed"
+                         : p->different          ? "differs"
+                                                 : "done";
+
+    str_add(&line, "{\"event\":\"end\"");
+    add_text(&line, "result", result);
+    add_text(&line, "class", err_class_name(e->class));
+    str_addf(&line, ",\"code\":%d", e->code);
+    add_text(&line, "error", e->msg);
+    add_proof(&line, p);
+    add_number(&line, "known", p->known);
+    add_number(&line, "unproven", p->unproven);
+    add_number(&line, "torn", p->torn);
+    add_number(&line, "areas", p->areas);
+    return send_line(&line);
+}

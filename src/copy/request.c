@@ -4,7 +4,19 @@
 #include <errno.h>
 #include <string.h>
 
-enum need { REQUIRED, OPTIONAL, VDDK, MAY_VDDK, NBD, FILE_ };
+enum need {
+    REQUIRED,
+    OPTIONAL,
+    COPY,
+    MAY_COPY,
+    MAY_VERIFY,
+    EITHER,
+    VDDK,
+    MAY_VDDK,
+    NBD,
+    FILE_,
+};
+#define BIT(need)  (1u << (need))
 #define FIRST_LINE "v2c-copy 1"
 
 static const struct {
@@ -18,13 +30,23 @@ static const struct {
 #undef FILE
 };
 
-static const struct {
-    const char *kind;
-    enum need requires, admits;
-} kinds[] = {
-    { "vddk", VDDK, MAY_VDDK },
-    { "nbd", NBD, NBD },
-    { "file", FILE_, FILE_ },
+/* The needs that a verb, and a source's kind, make must and may be there. */
+struct wants {
+    const char *name;
+    unsigned must, may;
+};
+
+static const struct wants verb_copy = { "copy",
+                                        BIT(REQUIRED) | BIT(COPY) | BIT(EITHER),
+                                        BIT(OPTIONAL) | BIT(MAY_COPY) };
+static const struct wants verb_verify = {
+    "verify", BIT(REQUIRED), BIT(OPTIONAL) | BIT(MAY_VERIFY) | BIT(EITHER)
+};
+static const struct wants no_kind = { "", 0, 0 };
+static const struct wants kinds[] = {
+    { "vddk", BIT(VDDK), BIT(MAY_VDDK) },
+    { "nbd", BIT(NBD), 0 },
+    { "file", BIT(FILE_), 0 },
 };
 
 static const char *const plans[] = {
@@ -56,9 +78,16 @@ void
 request_help(struct str *out)
 {
     static const char *const when[] = {
-        [REQUIRED] = "always", [OPTIONAL] = "optional",
-        [VDDK] = "vddk",       [MAY_VDDK] = "vddk, optional",
-        [NBD] = "nbd",         [FILE_] = "file",
+        [REQUIRED] = "always",
+        [OPTIONAL] = "optional",
+        [COPY] = "copy",
+        [MAY_COPY] = "copy, optional",
+        [MAY_VERIFY] = "verify, optional",
+        [EITHER] = "copy; verify, optional",
+        [VDDK] = "vddk",
+        [MAY_VDDK] = "vddk, optional",
+        [NBD] = "nbd",
+        [FILE_] = "file",
     };
 
     for (size_t i = 0; i < KEY_COUNT; i++)
@@ -233,26 +262,50 @@ given(const struct request *r, enum key key)
     return r->text[key] || (key == KEY_PASSWORD && r->password);
 }
 
-static int
-check_keys(const struct request *r, struct err *e)
+static const struct wants *
+find_kind(const struct request *r, const struct wants *verb, struct err *e)
 {
     const char *kind = request_text(r, KEY_SOURCE_KIND);
-    size_t k = 0;
 
-    while (k < sizeof kinds / sizeof *kinds && strcmp(kinds[k].kind, kind))
-        k++;
-    if (k == sizeof kinds / sizeof *kinds)
-        return err_set(e, ERR_USER,
-                       "source.kind '%.40s' is none of vddk, nbd, file", kind);
+    if (!*kind && !(verb->must & BIT(EITHER)))
+        return &no_kind;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].name, kind))
+            return &kinds[i];
+    err_set(e, ERR_USER, "source.kind '%.40s' is none of vddk, nbd, file",
+            kind);
+    return NULL;
+}
+
+static int
+misplaced(const struct wants *verb, const struct wants *kind, size_t key,
+          struct err *e)
+{
+    if (keys[key].need < VDDK)
+        return err_set(e, ERR_USER, "%s does not go with %s", keys[key].key,
+                       verb->name);
+    if (kind == &no_kind)
+        return err_set(e, ERR_USER, "%s does not go without source.kind",
+                       keys[key].key);
+    return err_set(e, ERR_USER, "%s does not go with source.kind %s",
+                   keys[key].key, kind->name);
+}
+
+static int
+check_keys(const struct request *r, const struct wants *verb, struct err *e)
+{
+    const struct wants *kind = find_kind(r, verb, e);
+    unsigned must, may;
+
+    if (!kind)
+        return -1;
+    must = verb->must | kind->must;
+    may = must | verb->may | kind->may;
     for (size_t i = 0; i < KEY_COUNT; i++) {
-        enum need need = keys[i].need;
-        bool must = need == REQUIRED || need == kinds[k].requires;
-
-        if (must && !given(r, i))
+        if ((must & BIT(keys[i].need)) && !given(r, i))
             return err_set(e, ERR_USER, "the request lacks %s", keys[i].key);
-        if (!must && need != OPTIONAL && need != kinds[k].admits && given(r, i))
-            return err_set(e, ERR_USER, "%s does not go with source.kind %s",
-                           keys[i].key, kind);
+        if (!(may & BIT(keys[i].need)) && given(r, i))
+            return misplaced(verb, kind, i, e);
     }
     return 0;
 }
@@ -279,7 +332,7 @@ multiple(uint64_t n, uint64_t of, enum key key, struct err *e)
 static int
 read_numbers(struct request *r, struct err *e)
 {
-    uint64_t port, slots, bytes, gap, timeout;
+    uint64_t port, slots, bytes, gap, timeout, sample;
 
     if (number(r, KEY_PORT, 1, UINT16_MAX, 0, &port, e) ||
         number(r, KEY_DISK_SIZE, DISK_SECTOR, DISK_SIZE_MAX, 0, &r->disk_size,
@@ -292,12 +345,15 @@ read_numbers(struct request *r, struct err *e)
         number(r, KEY_GAP, 0, PACE_REQUEST_MAX, COPY_GAP_AUTO, &gap, e) ||
         number(r, KEY_RATE, 0, COPY_RATE_MAX, 0, &r->rate, e) ||
         number(r, KEY_TIMEOUT, 1, COPY_TIMEOUT_MAX, COPY_TIMEOUT_DEFAULT,
-               &timeout, e))
+               &timeout, e) ||
+        number(r, KEY_SAMPLE, 1, 100, 100, &sample, e) ||
+        number(r, KEY_SEED, 0, INT64_MAX, 0, &r->seed, e))
         return -1;
     r->port = (uint16_t)port;
     r->slots = (unsigned)slots;
     r->bytes = (uint32_t)bytes;
     r->gap = (uint32_t)gap;
+    r->sample = (unsigned)sample;
     r->timeout_ms = (int64_t)timeout * 1000;
     return 0;
 }
@@ -331,9 +387,10 @@ read_zeroes(struct request *r, struct err *e)
 }
 
 static int
-read_words(struct request *r, struct err *e)
+read_words(struct request *r, const struct wants *verb, struct err *e)
 {
-    const char *plan = request_text(r, KEY_PLAN);
+    const char *plan = given(r, KEY_PLAN) ? r->text[KEY_PLAN] : "all";
+    bool verify = verb == &verb_verify;
     size_t i = 0;
 
     while (i < sizeof plans / sizeof *plans && strcmp(plans[i], plan))
@@ -343,7 +400,11 @@ read_words(struct request *r, struct err *e)
                        "plan '%.40s' is none of allocated, all, list, compare",
                        plan);
     r->plan = (enum plan_kind)i;
+    if (verify && r->plan != PLAN_ALL && r->plan != PLAN_LIST)
+        return err_set(e, ERR_USER, "plan %s does not go with verify", plan);
+    r->compare = verify && given(r, KEY_SOURCE_KIND);
     if (read_zeroes(r, e) || yes_or_no(r, KEY_TARGET_ZEROED, &r->zeroed, e) ||
+        yes_or_no(r, KEY_AGAIN, &r->again, e) ||
         yes_or_no(r, KEY_UNCOPIED, &r->uncopied, e))
         return -1;
     if (r->uncopied && r->plan != PLAN_LIST)
@@ -368,8 +429,8 @@ check_list(struct request *r, struct err *e)
     return 0;
 }
 
-int
-request_read(int fd, struct request *r, struct err *e)
+static int
+read_request(int fd, const struct wants *verb, struct request *r, struct err *e)
 {
     struct lines l = { .fd = fd };
     int rc;
@@ -378,10 +439,22 @@ request_read(int fd, struct request *r, struct err *e)
     rc = read_lines(&l, r, e);
     /* The password was in there. */
     explicit_bzero(&l, sizeof l);
-    if (rc || check_keys(r, e) || read_numbers(r, e) || read_words(r, e) ||
-        check_list(r, e)) {
+    if (rc || check_keys(r, verb, e) || read_numbers(r, e) ||
+        read_words(r, verb, e) || check_list(r, e)) {
         request_fini(r);
         return -1;
     }
     return 0;
+}
+
+int
+request_read(int fd, struct request *r, struct err *e)
+{
+    return read_request(fd, &verb_copy, r, e);
+}
+
+int
+request_read_verify(int fd, struct request *r, struct err *e)
+{
+    return read_request(fd, &verb_verify, r, e);
 }

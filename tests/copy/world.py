@@ -17,7 +17,7 @@ import time
 
 BLOCK = 65536
 MIB = 1 << 20
-COPIED, ZERO, DIRTY = 1, 2, 4
+COPIED, ZERO, DIRTY, VERIFIED = 1, 2, 4, 8
 PAGE, PAGE_BLOCKS, PAGES_AT = 4096, 454, 8192
 HERE = pathlib.Path(__file__).parent
 PATIENCE = 60  # seconds until something that must happen has not
@@ -159,13 +159,16 @@ class Result:
         """Line and exit code agree, and are what was expected."""
         assert self.end["event"] == "end", self.err
         assert self.end["result"] == result, (self.end, self.err)
-        codes = {"done": [0], "failed": [1, 2], "stopped": [3]}
+        codes = {"done": [0], "failed": [1, 2], "stopped": [3],
+                 "differs": [4]}
         assert self.code in codes[result], self.end
         return self
 
 
 class Copier:
     """Requests for one disk; `set` changes keys, None leaves one out."""
+
+    verb = "copy"
 
     def __init__(self, directory, source, target_uri, size, **keys):
         self.map = directory / "disk-2000.map"
@@ -193,7 +196,7 @@ class Copier:
         return "\n".join(lines + ["end", ""])
 
     def start(self, **popen):
-        p = subprocess.Popen([program(), "copy"], stdin=subprocess.PIPE,
+        p = subprocess.Popen([program(), self.verb], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True, env=self.environment, **popen)
         p.stdin.write(self.text())
@@ -253,6 +256,18 @@ def limit(path, rate):
 
 def change_limit(path, rate):
     put(path, 16, struct.pack("=Q", rate))
+
+
+class Verifier(Copier):
+    """Reads back what a Copier has copied."""
+
+    verb = "verify"
+
+    def __init__(self, copier, **keys):
+        self.map, self.size, self.extents = copier.map, copier.size, []
+        self.keys = {k: copier.keys[k] for k in (
+            "target.uri", "target.id", "disk.id", "disk.size", "map")}
+        self.set(**keys)
 
 
 def read_map(path):
