@@ -61,23 +61,7 @@ to_do(struct map_entry x)
 int
 plan_left(const struct plan *p, struct map *m, uint64_t *left, struct err *e)
 {
-    uint64_t size = map_head(m)->size;
-
-    *left = 0;
-    for (size_t i = 0; i < p->areas.n; i++) {
-        uint64_t block = p->areas.p[i].start / DISK_BLOCK;
-        uint64_t n = disk_blocks(p->areas.p[i].length);
-
-        for (; n; n--, block++) {
-            struct map_entry x;
-
-            if (map_get(m, block, &x, e))
-                return -1;
-            if (to_do(x))
-                *left += disk_block_bytes(size, block);
-        }
-    }
-    return 0;
+    return map_left(m, &p->areas, left, NULL, e);
 }
 
 static int

@@ -133,6 +133,10 @@ int map_get(struct map *m, uint64_t block, struct map_entry *out,
 /* out, emptied first: all areas that are MAP_DIRTY or torn, and, if asked for,
  * those that never were MAP_COPIED; tidy. */
 int map_dirty(struct map *m, bool uncopied, struct extents *out, struct err *e);
+/* Bytes of the blocks that x (sorted) touches and that are not MAP_COPIED, or
+ * are MAP_DIRTY; *first (may be NULL) is where they begin, if there are. */
+int map_left(struct map *m, const struct extents *x, uint64_t *left,
+             uint64_t *first, struct err *e);
 /* Begins a round: marks what is MAP_COPIED of `plan` (tidy, whole blocks) as
  * MAP_DIRTY, makes that stable, then makes the plan's id and digest stable.
  * What was MAP_DIRTY before is no longer MAP_COPIED: its hash says nothing.

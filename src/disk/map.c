@@ -236,11 +236,21 @@ mark_extent(struct map *m, const struct extent *x, struct err *e)
     uint64_t end = disk_blocks(x->start + x->length);
 
     while (block < end) {
-        uint64_t no = block / MAP_PAGE_BLOCKS;
+        uint64_t no = block / MAP_PAGE_BLOCKS, held = no;
         uint64_t next = (no + 1) * MAP_PAGE_BLOCKS;
-        struct map_cached *c = map_load_page(m, no, e);
+        struct map_cached *c;
         bool marked = false;
 
+        /* What is unknown is not marked. */
+        if (!m->head.holes_zero)
+            held = map_next_page(m, no);
+        if (held == UINT64_MAX)
+            return 0;
+        if (held > no) {
+            block = held * MAP_PAGE_BLOCKS;
+            continue;
+        }
+        c = map_load_page(m, no, e);
         if (!c)
             return -1;
         for (; block < end && block < next; block++)

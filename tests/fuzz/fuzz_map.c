@@ -8,7 +8,6 @@
 #include "map_model.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -23,7 +22,7 @@ enum {
 #define SLOT_TEXT 6u /* bytes of each of a compact slot's texts */
 
 static int file = -1;
-static char path[64];
+static char path[256];
 static struct model model;
 
 static void
@@ -261,6 +260,9 @@ operate(struct map *m, const uint8_t *op)
     case 1: op_apply(m, op); break;
     case 2:
         check(!map_holes_zero(m, &e));
+        /* all that is there was stored again */
+        for (unsigned i = 0; !model.head.holes_zero && i < model.n; i++)
+            model.page[i].torn = false;
         model.head.holes_zero = true;
         break;
     case 3: return reopen(m, op[1]);
@@ -285,6 +287,12 @@ not_a_map(void)
     check(map_covers(path, &none, NULL, &e) == -1 && e.class == ERR_DAMAGED);
 }
 
+static void
+remove_file(void)
+{
+    unlink(path);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -296,9 +304,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct map *m;
 
     if (file < 0) {
-        file = memfd_create("map", MFD_CLOEXEC);
-        check(file >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+        snprintf(path, sizeof path, "%s/fuzz_map.XXXXXX",
+                 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+        file = mkstemp(path);
+        check(file >= 0 && !atexit(remove_file));
     }
     check(!ftruncate(file, 0));
     input_take(&in, op, ops * sizeof *op);

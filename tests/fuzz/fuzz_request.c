@@ -53,7 +53,8 @@ check_request(const struct request *r)
     check(r->disk_size <= DISK_SIZE_MAX);
     check(r->slots && r->slots <= COPY_SLOTS_MAX);
     check(r->bytes && r->bytes % DISK_BLOCK == 0);
-    check((uint64_t)r->slots * r->bytes <= COPY_BUFFERS_MAX);
+    check(r->bytes <= PACE_REQUEST_MAX);
+    check(r->gap <= PACE_REQUEST_MAX || r->gap == COPY_GAP_AUTO);
     check(r->rate <= COPY_RATE_MAX && r->timeout_ms >= 1000);
     check(!r->text[KEY_PASSWORD] && (!r->uncopied || r->plan == PLAN_LIST));
     for (size_t i = 0; i < KEY_COUNT; i++)

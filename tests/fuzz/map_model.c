@@ -237,6 +237,19 @@ listed(const struct extents *x, size_t *at, uint64_t start, uint64_t n)
 }
 
 static void
+check_left(const struct model *m, struct map *map, uint64_t total,
+           uint64_t start)
+{
+    struct extent whole = { 0, m->head.size };
+    struct extents x = { &whole, 1, 1 };
+    uint64_t left = 0, first = start;
+    struct err e = ERR_INIT;
+
+    check(!map_left(map, &x, &left, &first, &e));
+    check(left == total && first == start);
+}
+
+static void
 check_dirty(const struct model *m, struct map *map, bool uncopied)
 {
     defer_extents struct extents x = { 0 };
@@ -262,6 +275,8 @@ check_dirty(const struct model *m, struct map *map, bool uncopied)
             total += want ? n : 0;
         }
     check(extents_total(&x) == total);
+    if (uncopied)
+        check_left(m, map, total, x.n ? x.p[0].start : 0);
 }
 
 void

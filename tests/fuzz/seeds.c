@@ -115,7 +115,7 @@ static const struct {
               "uncopied yes\nextent 0 512\nextent 65536 1000000\n"
               "extent 512 1\nextent 1073676288 65536\n" },
     { "nbd", "source.kind nbd\nsource.uri nbd://h/\nplan compare\n"
-             "readers 8\nrequest 65536\nrate 1000000\ntimeout 5\n" },
+             "readers 8\nrequest 65536\nrate 1000000\ngap 0\ntimeout 5\n" },
 };
 
 static void

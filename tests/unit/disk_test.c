@@ -542,6 +542,36 @@ holes_of_a_zeroed_target_count(void **state)
     map_close(m);
 }
 
+/* Beyond pages that the file does not hold, in the middle of the last one. */
+static void
+what_is_left_is_found_behind_holes(void **state)
+{
+    uint64_t last = 3ull * MAP_PAGE_BLOCKS + 7;
+    uint64_t size = last * DISK_BLOCK + 512, left, first = 1;
+    struct map *m = open_map(size);
+    defer_extents struct extents x = { 0 };
+    struct err e = ERR_INIT;
+
+    (void)state;
+    begin_all(m, "base", true);
+    extents_add(&x, 0, size);
+    assert_int_equal(map_left(m, &x, &left, &first, &e), 0);
+    assert_int_equal(left, size);
+    assert_int_equal(first, 0);
+    put(m, MAP_PAGE_BLOCKS, 1, MAP_COPIED);
+    put(m, last, 1, MAP_COPIED);
+    assert_int_equal(map_left(m, &x, &left, NULL, &e), 0);
+    assert_int_equal(left, size - DISK_BLOCK - 512);
+    assert_int_equal(map_holes_zero(m, &e), 0);
+    assert_int_equal(map_left(m, &x, &left, &first, &e), 0);
+    assert_int_equal(left, 0);
+    put(m, last, 1, MAP_COPIED | MAP_DIRTY);
+    assert_int_equal(map_left(m, &x, &left, &first, &e), 0);
+    assert_int_equal(left, 512);
+    assert_int_equal(first, last * DISK_BLOCK);
+    map_close(m);
+}
+
 static void
 prove(struct map *m, uint64_t block, bool good)
 {
@@ -691,6 +721,7 @@ main(void)
         MAP_TEST(proof_lasts_until_the_next_write),
         MAP_TEST(what_differs_is_owed),
         MAP_TEST(only_an_old_map_is_verified),
+        MAP_TEST(what_is_left_is_found_behind_holes),
         MAP_TEST(foreign_file_is_no_map),
         MAP_TEST(ids_have_a_bound),
     };
