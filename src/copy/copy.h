@@ -24,7 +24,8 @@
 #define COPY_RATE_MAX        RATE_MAX    /* bytes/s */
 #define COPY_TIMEOUT_DEFAULT 300u        /* seconds */
 #define COPY_TIMEOUT_MAX     86400u
-#define COPY_CONNECT_MS      30000 /* to an NBD server */
+#define COPY_HOLE_MIN        (1u << 20) /* bytes; smaller ones are read through */
+#define COPY_CONNECT_MS      30000      /* to an NBD server */
 
 /* request.c ------------------------------------------------------------- */
 

@@ -174,7 +174,8 @@ file_allocated(struct source *s, struct extents *out, struct err *e)
             hole = size;
         if (hole <= data)
             return err_set(e, ERR_IO, "the source changed while it was mapped");
-        extents_add(out, (uint64_t)data, (uint64_t)(hole - data));
+        extents_add_near(out, (uint64_t)data, (uint64_t)(hole - data),
+                         COPY_HOLE_MIN);
         at = hole;
     }
     return 0;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <libnbd.h>
 #include <string.h>
 
@@ -12,6 +13,9 @@ struct nbd;
 struct read_ctx {
     struct nbd *nbd;
     unsigned slot;
+    unsigned pieces;  /* requests that are not answered */
+    int errnum;       /* of the first that failed */
+    uint64_t missing; /* bytes that no answer has held yet */
 };
 
 struct nbd {
@@ -19,6 +23,7 @@ struct nbd {
     const char *uri;
     struct nbd_handle *h; /* NULL: not connected */
     uint64_t size;        /* 0: it was never open */
+    uint32_t most;        /* bytes of one request at most */
     unsigned in_flight;   /* reads that are not reaped */
     bool lost;            /* the connection is to be made anew */
     struct comeback back;
@@ -63,6 +68,33 @@ check_size(struct nbd *n, struct err *e)
     return 0;
 }
 
+/* What the server takes, while it says so. */
+static int
+check_requests(struct nbd *n, struct err *e)
+{
+    int64_t least = nbd_get_block_size(n->h, LIBNBD_SIZE_MINIMUM);
+    int64_t most = nbd_get_block_size(n->h, LIBNBD_SIZE_MAXIMUM);
+
+    if (least < 0 || most < 0)
+        return nbd_failed(e, "asking the size of", "source");
+    if (least < 1)
+        least = 1;
+    if (DISK_BLOCK % (uint64_t)least || n->size % (uint64_t)least)
+        return err_set(e, ERR_USER,
+                       "the source is read in blocks of %lld bytes only, and "
+                       "its %llu are no multiple of that",
+                       (long long)least, (unsigned long long)n->size);
+    if (!most || most > COPY_REQUEST_MAX)
+        most = COPY_REQUEST_MAX;
+    n->most = (uint32_t)(most - most % least);
+    if (!n->most)
+        return err_set(e, ERR_USER,
+                       "the source is read in blocks of %lld bytes and in %lld "
+                       "at most: nothing can be",
+                       (long long)least, (long long)most);
+    return 0;
+}
+
 static int
 connect_to(struct nbd *n, struct err *e)
 {
@@ -71,7 +103,7 @@ connect_to(struct nbd *n, struct err *e)
         return nbd_failed(e, "connecting to", "source");
     if (nbd_connect_within(n->h, n->uri, "source", e))
         return -1;
-    return check_size(n, e);
+    return check_size(n, e) || check_requests(n, e) ? -1 : 0;
 }
 
 static int
@@ -83,7 +115,7 @@ nbd_open(struct source **s, const struct request *r, struct err *e)
     n->uri = request_text(r, KEY_SOURCE_URI);
     n->back.patience_ms = r->timeout_ms;
     for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
-        n->ctx[i] = (struct read_ctx){ n, i };
+        n->ctx[i] = (struct read_ctx){ .nbd = n, .slot = i };
     if (connect_to(n, e)) {
         nbd_close_source(&n->base);
         return -1;
@@ -145,7 +177,7 @@ on_status(void *ctx, const char *context, uint64_t offset, uint32_t *entries,
         if (len > s->end - s->at)
             len = s->end - s->at;
         if (!(entries[i + 1] & LIBNBD_STATE_ZERO))
-            extents_add(s->out, s->at, len);
+            extents_add_near(s->out, s->at, len, COPY_HOLE_MIN);
         s->at += len;
     }
     return 0;
@@ -193,12 +225,35 @@ came_back(struct nbd *n, unsigned slot, int errnum)
     n->came[i].errnum = errnum;
 }
 
+/* An answer may come in parts; libnbd does not mind if some never do. */
 static int
-on_read(void *user_data, int *error)
+on_part(void *user_data, const void *buf, size_t n, uint64_t offset,
+        unsigned status, int *error)
 {
     struct read_ctx *c = user_data;
 
-    came_back(c->nbd, c->slot, *error);
+    (void)buf, (void)offset, (void)error;
+    if (status == LIBNBD_READ_DATA || status == LIBNBD_READ_HOLE)
+        c->missing -= n < c->missing ? n : c->missing;
+    return 0;
+}
+
+static void
+piece_back(struct read_ctx *c, int errnum)
+{
+    if (errnum && !c->errnum)
+        c->errnum = errnum;
+    if (--c->pieces)
+        return;
+    if (!c->errnum && c->missing)
+        c->errnum = EPROTO;
+    came_back(c->nbd, c->slot, c->errnum);
+}
+
+static int
+on_read(void *user_data, int *error)
+{
+    piece_back(user_data, *error);
     return 1;
 }
 
@@ -207,12 +262,25 @@ nbd_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
          uint32_t len)
 {
     struct nbd *n = (struct nbd *)s;
-    nbd_completion_callback cb = { .callback = on_read,
-                                   .user_data = &n->ctx[slot] };
+    struct read_ctx *c = &n->ctx[slot];
+    nbd_chunk_callback part = { .callback = on_part, .user_data = c };
+    nbd_completion_callback cb = { .callback = on_read, .user_data = c };
+    uint32_t at = 0, k;
+    int errnum = 0;
 
     n->in_flight++;
-    if (nbd_aio_pread(n->h, buf, len, offset, cb, 0) == -1)
-        came_back(n, slot, nbd_errnum());
+    c->pieces = 1; /* until all are asked for */
+    c->errnum = 0;
+    c->missing = len;
+    for (; at < len && !errnum; at += k) {
+        k = len - at < n->most ? len - at : n->most;
+        if (nbd_aio_pread_structured(n->h, (char *)buf + at, k, offset + at,
+                                     part, cb, 0) == -1)
+            errnum = nbd_errnum();
+        else
+            c->pieces++;
+    }
+    piece_back(c, errnum);
 }
 
 static void
@@ -243,6 +311,8 @@ verdict(struct nbd *n, int errnum, struct err *e)
         return READ_OK;
     }
     err_errno(e, errnum, "NBD");
+    if (errnum == EPROTO)
+        err_set(e, ERR_REMOTE, "NBD: the server left out a part of its answer");
     if (!nbd_lost(n->h))
         return READ_FAILED; /* the server said so */
     e->class = ERR_NET;

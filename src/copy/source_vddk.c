@@ -236,6 +236,10 @@ check_disk(struct vddk *v, const struct vddk_info *info, struct err *e)
     const char *uuid = info->uuid ? info->uuid : "";
 
     v->action = VDDK_GIVE_UP;
+    if (info->capacity > DISK_SIZE_MAX / VDDK_SECTOR)
+        return err_set(e, ERR_REMOTE,
+                       "the source claims %llu sectors: no disk has as many",
+                       (unsigned long long)info->capacity);
     if (v->size && v->size != size)
         return err_set(e, ERR_DAMAGED,
                        "the source has %llu bytes now, it had %llu; a disk "

@@ -4,7 +4,6 @@
 
 #define CHUNK_BYTES  ((uint64_t)VDDK_MIN_CHUNK * VDDK_SECTOR)
 #define WINDOW_BYTES (CHUNK_BYTES * VDDK_MAX_CHUNKS)
-#define HOLE_MIN     (1u << 20) /* bytes; smaller ones are read through */
 
 _Static_assert(CHUNK_BYTES == DISK_BLOCK, "chunks are blocks");
 
@@ -53,7 +52,7 @@ ask(uint64_t start, uint64_t n, vddk_query *query, void *ctx,
     if (rc || check_answer(&got, start, start + n, e))
         return rc ? rc : -1;
     for (size_t i = 0; i < got.n; i++)
-        extents_add(out, got.p[i].start, got.p[i].length);
+        extents_add_near(out, got.p[i].start, got.p[i].length, COPY_HOLE_MIN);
     return 0;
 }
 
@@ -89,6 +88,6 @@ vddk_allocated(uint64_t size, vddk_query *query, void *ctx, struct extents *out,
     /* Asking for less than a chunk is an error: what is left is read. */
     extents_add(out, whole, size - whole);
     extents_sort(out);
-    extents_coalesce(out, HOLE_MIN);
+    extents_coalesce(out, COPY_HOLE_MIN);
     return 0;
 }

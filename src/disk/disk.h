@@ -37,6 +37,9 @@ extents_fini(struct extents *x)
 void extents_sort(struct extents *x);
 /* Adds at the end; one that overlaps or touches the last is merged into it. */
 void extents_add(struct extents *x, uint64_t start, uint64_t length);
+/* The same, and a gap before it shorter than `gap` is added as well. */
+void extents_add_near(struct extents *x, uint64_t start, uint64_t length,
+                      uint64_t gap);
 /* Makes x tidy, each end rounded out to DISK_BLOCK and clipped to size. */
 void extents_round(struct extents *x, uint64_t size);
 uint64_t extents_total(const struct extents *x);

@@ -21,12 +21,20 @@ by_start(const void *a, const void *b)
 void
 extents_add(struct extents *x, uint64_t start, uint64_t length)
 {
+    extents_add_near(x, start, length, 0);
+}
+
+void
+extents_add_near(struct extents *x, uint64_t start, uint64_t length,
+                 uint64_t gap)
+{
     struct extent *last = x->n ? &x->p[x->n - 1] : NULL;
 
     assert(start + length >= start);
     if (!length)
         return;
-    if (last && start >= last->start && start <= end_of(last)) {
+    if (last && start >= last->start &&
+        (start <= end_of(last) || start - end_of(last) < gap)) {
         if (start + length > end_of(last))
             last->length = start + length - last->start;
         return;
