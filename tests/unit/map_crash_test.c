@@ -38,7 +38,7 @@ struct writes {
     unsigned n;
 };
 
-/* Not recorded: `recording` is false.  How a call ends: as the real one. */
+/* Real syncs take their time and would prove nothing: there are none. */
 static bool recording;
 static unsigned fail_sync; /* which sync from now on fails, 1-based */
 static uint8_t stable[FILE_MAX];
@@ -53,9 +53,7 @@ static void look(void);
 
 ssize_t __real_pwrite64(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t at);
-int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
-int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
@@ -106,8 +104,9 @@ settle(const struct write *w)
 int
 __wrap_fdatasync(int fd)
 {
+    (void)fd;
     if (!recording)
-        return __real_fdatasync(fd);
+        return 0;
     if (fail_sync && !--fail_sync) {
         for (unsigned i = 0; i < pending.n; i++)
             doubtful.p[doubtful.n++] = pending.p[i];
@@ -129,8 +128,9 @@ __wrap_fdatasync(int fd)
 int
 __wrap_fsync(int fd)
 {
+    (void)fd;
     if (!recording)
-        return __real_fsync(fd);
+        return 0;
     if (name == NAME_PENDING)
         name = NAMED;
     look();
@@ -293,8 +293,9 @@ look(void)
             check_writes(d, which, PENDING, 0);
         for (unsigned i = 0; i < pending.n; i++)
             for (unsigned mask = 1; mask < 255; mask++) {
-                check_writes(d, 0, i, mask);
                 check_writes(d, all, i, mask);
+                if (pending.n > 1)
+                    check_writes(d, 0, i, mask);
             }
     }
     recording = true;
