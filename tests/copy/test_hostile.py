@@ -105,3 +105,16 @@ def test_crumbs_take_no_memory(room):
     target = blank(room / "target", size)
     one = most_memory(room, target, size, "data")
     assert most_memory(room, target, size, "crumbs") - one < 32 * MiB
+
+
+def test_file_that_shrinks(room):
+    """What it does not have any more is no hole."""
+    size = 32 * MiB
+    source, target = blank(room / "source", size), blank(room / "target", size)
+    with qemu_nbd(room, target) as nbd:
+        c = Copier(room, source, nbd.uri, size, rate=MiB)
+        p = c.start()
+        c.wait_for(p, lambda event: event.get("read", 0) > 0)
+        os.truncate(source, BLOCK)
+        end = c.finish(p).check("failed").end
+    assert end["class"] == "io" and end["done"] < size
