@@ -62,6 +62,8 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
     K(PLAN_ID, "plan.id", COPY, "the same again resumes the plan")           \
     K(PLAN, "plan", EITHER,                                                  \
       "allocated, all, list or compare; of verify: all or list (all)")       \
+    K(LISTED, "listed", MAY_COPY,                                            \
+      "yes: what is allocated is listed, and not asked for; no (no)")        \
     K(UNCOPIED, "uncopied", MAY_COPY,                                        \
       "yes: list, and every block never copied; no (no)")                    \
     K(SAMPLE, "sample", MAY_VERIFY, "percent of the blocks (100)")           \
@@ -106,6 +108,7 @@ struct request {
     enum zeroes zeroes;
     bool zeroed;
     bool uncopied;
+    bool listed;        /* of plan allocated: list says what is */
     bool compare;       /* verify: there is a source to compare with */
     bool again;         /* verify: what was verified before as well */
     unsigned sample;    /* verify: percent */

@@ -16,7 +16,7 @@ static uint64_t
 digest_of(const struct request *r)
 {
     return extents_digest(&r->list) ^ ((uint64_t)r->plan + 1) ^
-           ((uint64_t)r->uncopied << 8);
+           ((uint64_t)r->uncopied << 8) ^ ((uint64_t)r->listed << 9);
 }
 
 /* May holes of the source stay as the target has them?  Only while nothing
@@ -37,17 +37,13 @@ static int
 add_named(struct plan *p, const struct request *r, struct source *s,
           struct extents *out, struct err *e)
 {
-    switch (p->mode) {
-    case PLAN_ALLOCATED:
-        if (s->ops->allocated(s, out, e))
-            return -1;
-        break;
-    case PLAN_LIST:
+    if (p->mode == PLAN_LIST || (p->mode == PLAN_ALLOCATED && r->listed))
         for (size_t i = 0; i < r->list.n; i++)
             vec_push(out, r->list.p[i]);
-        break;
-    default: extents_add(out, 0, r->disk_size);
-    }
+    else if (p->mode != PLAN_ALLOCATED)
+        extents_add(out, 0, r->disk_size);
+    else if (s->ops->allocated(s, out, e))
+        return -1;
     extents_round(out, r->disk_size);
     return 0;
 }

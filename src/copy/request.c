@@ -405,17 +405,20 @@ read_words(struct request *r, const struct wants *verb, struct err *e)
     r->compare = verify && given(r, KEY_SOURCE_KIND);
     if (read_zeroes(r, e) || yes_or_no(r, KEY_TARGET_ZEROED, &r->zeroed, e) ||
         yes_or_no(r, KEY_AGAIN, &r->again, e) ||
-        yes_or_no(r, KEY_UNCOPIED, &r->uncopied, e))
+        yes_or_no(r, KEY_UNCOPIED, &r->uncopied, e) ||
+        yes_or_no(r, KEY_LISTED, &r->listed, e))
         return -1;
     if (r->uncopied && r->plan != PLAN_LIST)
         return err_set(e, ERR_USER, "uncopied goes with plan list only");
+    if (r->listed && r->plan != PLAN_ALLOCATED)
+        return err_set(e, ERR_USER, "listed goes with plan allocated only");
     return 0;
 }
 
 static int
 check_list(struct request *r, struct err *e)
 {
-    if (r->list.n && r->plan != PLAN_LIST)
+    if (r->list.n && r->plan != PLAN_LIST && !r->listed)
         return err_set(e, ERR_USER, "extents do not go with plan %s",
                        plan_name(r->plan));
     for (size_t i = 0; i < r->list.n; i++)

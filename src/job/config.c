@@ -15,6 +15,8 @@
 
 const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
 const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
+const char *const base_plan_names[] = { "",       "auto", "allocated",
+                                        "in_use", "all",  NULL };
 
 typedef struct placement_nic nic;
 static const struct key nic_keys[] = {

@@ -63,6 +63,10 @@ enum shutdown_mode {
 };
 extern const char *const quiesce_names[];
 extern const char *const shutdown_names[];
+/* What the base copy reads: what VDDK says is allocated, what CBT says is in
+ * use ("*"), or everything. */
+enum base_plan { BASE_UNSET, BASE_AUTO, BASE_ALLOCATED, BASE_IN_USE, BASE_ALL };
+extern const char *const base_plan_names[];
 
 /* Where CloudStack is to put a VM: `cloudstack_defaults` of config.yaml and
  * `target.cloudstack` of a spec. */
@@ -162,6 +166,7 @@ struct spec {
         int64_t rate, rate_per_disk; /* of the VM, of each of its disks */
         int run_virt_v2v;            /* enum tri */
         int snapshot_quiesce, shutdown_mode;
+        int base_plan; /* enum base_plan */
         int64_t parallel_disks;
         bool start_vm_after_import;
     } migration;
@@ -261,6 +266,7 @@ struct record {
     int64_t round;    /* under way, or next; 0: base */
     bool final_round; /* that round is the last one */
     bool finalize_requested;
+    bool tracked_from_start; /* tracking began by us, with no snapshot there */
     bool shutdown_required;
     char *shutdown_reason, *tools_status;
     double progress, speed;

@@ -33,6 +33,7 @@ static const struct field record_fields[] = {
     R("round", NUMBER, round, true),
     R("final_round", FLAG, final_round, false),
     R("finalize_requested", FLAG, finalize_requested, false),
+    R("tracked_from_start", FLAG, tracked_from_start, false),
     R("shutdown_action_required", FLAG, shutdown_required, false),
     R("shutdown_reason", TEXT, shutdown_reason, false),
     R("shutdown_tools_status", TEXT, tools_status, false),

@@ -29,6 +29,7 @@ static const struct key migration_keys[] = {
     TRI(migration, run_virt_v2v),
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
+    CHOICE(migration, base_plan, base_plan_names),
     INT(migration, parallel_disks, -1, 64),
     FLAG(migration, start_vm_after_import),
     { NULL },
@@ -153,6 +154,8 @@ default_migration(struct spec *s, const struct config *c)
         m->snapshot_quiesce = c->migration.snapshot_quiesce;
     if (!m->shutdown_mode)
         m->shutdown_mode = c->migration.shutdown_mode;
+    if (!m->base_plan)
+        m->base_plan = BASE_AUTO;
     if (m->run_virt_v2v == TRI_ABSENT)
         m->run_virt_v2v = c->virt.run_virt_v2v ? TRI_YES : TRI_NO;
 }

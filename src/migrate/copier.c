@@ -48,6 +48,8 @@ request_text(const struct machine *m, const struct copier *c,
     str_addf(q, "plan %s\n", p->mode);
     if (p->uncopied && !strcmp(p->mode, "list"))
         str_add(q, "uncopied yes\n");
+    if (p->listed)
+        str_add(q, "listed yes\n");
     if (m->o->spec->migration.readers > 0)
         str_addf(q, "readers %" PRId64 "\n", m->o->spec->migration.readers);
     if (m->o->spec->migration.copier_timeout > 0)

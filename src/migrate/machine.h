@@ -77,10 +77,11 @@ int round_clean_stale(struct machine *m, struct err *e);
 
 /* plan.c: what of one disk a round has to copy. */
 struct round_plan {
-    const char *mode; /* of the copier: allocated, list, compare */
+    const char *mode; /* of the copier: allocated, all, list, compare */
+    bool listed;      /* mode allocated: areas says what is */
     bool uncopied;    /* and all that was never copied */
     char *id;
-    struct extents areas; /* mode list */
+    struct extents areas; /* mode list; or what is allocated */
 };
 int round_plan_make(struct machine *m, struct disk_record *d,
                     const struct vs_disk *frozen, struct round_plan *p,

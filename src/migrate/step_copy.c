@@ -47,6 +47,7 @@ step_enabling_cbt(struct machine *m, enum step *next, struct err *e)
     machine_event(m, "cbt_enabled", NULL);
     if (vs_enable_cbt(m->vs, m->moref, e) || stun(m, e))
         return -1;
+    m->r->tracked_from_start = true;
     return machine_look(m, e);
 }
 

@@ -180,6 +180,31 @@ def test_manual_shutdown_is_seen(start_engine):
     engine.compare("vm1")
 
 
+@pytest.mark.parametrize("plan, mode, asked", [
+    ("allocated", "allocated", True), ("in_use", "allocated", False),
+    ("all", "all", False), ("auto", "allocated", True)])
+def test_what_the_base_copy_reads(start_engine, plan, mode, asked):
+    engine = start_engine(world())
+    engine.migrate("vm1", base_plan=plan)
+    engine.compare("vm1")
+    assert f"disk scsi0:0: nbdssl, {mode}, " in engine.log("vm1")
+    assert (engine.lab.ctl("world")["handles"]["queries"] > 0) == asked
+
+
+@pytest.mark.parametrize("cbt, fault", [
+    # tracking that was on before may have begun with a snapshot there
+    (True, None),
+    (False, {"fault": "FileFault", "count": 2,
+             "message_key": "vim.hostd.vmsvc.cbt.noEpoch"})])
+def test_what_is_in_use_cannot_be_told(start_engine, cbt, fault):
+    engine = start_engine(world(vm(cbt=cbt)))
+    if fault:
+        engine.lab.ctl("fault", method="QueryChangedDiskAreas", **fault)
+    engine.migrate("vm1", base_plan="in_use")
+    engine.compare("vm1")
+    assert engine.lab.ctl("world")["handles"]["queries"] > 0
+
+
 def test_reset_of_tracking_leads_to_a_full_compare(start_engine):
     engine = start_engine(world())
     spec = engine.spec("vm1")
