@@ -10,6 +10,11 @@
 #include <string.h>
 #include <xxhash.h>
 
+#if defined(__x86_64__)
+/* The same functions, by the widest instructions of this processor. */
+#include <xxh_x86dispatch.h>
+#endif
+
 uint64_t
 disk_blocks(uint64_t size)
 {
