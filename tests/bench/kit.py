@@ -18,7 +18,9 @@ SAMPLE_S = 0.05  # between two looks at a process's memory
 
 # the engine's own way to serve a replica (src/cloud/qemu.c)
 QEMU_NBD = ["qemu-nbd", "--persistent", "--shared=8", "--cache=writeback",
-            "--discard=unmap"]
+            "--discard=unmap", "--format", "qcow2", "--socket", "SOCKET"]
+QEMU_NBD_ENV = {"MALLOC_MMAP_THRESHOLD_": "33554432",
+                "MALLOC_TRIM_THRESHOLD_": "67108864"}
 
 
 class Failure(Exception):
@@ -184,13 +186,14 @@ class Bench:
     # targets ---------------------------------------------------------------
 
     @contextlib.contextmanager
-    def qcow2(self, size, *more):
-        """(server, image): served as the engine serves it."""
+    def qcow2(self, size, env=QEMU_NBD_ENV):
+        """(server, image): served as the engine serves it, or by a qemu-nbd
+        with another environment."""
         image = self.path("replica.qcow2")
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o",
                         "compat=1.1", image, str(size)], check=True)
-        server = Server(self.folder, [*QEMU_NBD, *more, "--format", "qcow2",
-                                      "--socket", "SOCKET", image])
+        server = Server(self.folder, [*QEMU_NBD, image],
+                        env={**os.environ, **env})
         try:
             yield server, image
         finally:

@@ -148,6 +148,23 @@ def test_memory_is_that_of_the_program(bench):
     assert 0 < p.peak < 64 << 20
 
 
+def test_target_is_served_as_by_the_engine():
+    """Every word of its command and of its environment."""
+    sys.path.insert(0, str(HERE))
+    kit = importlib.import_module("kit")
+    text = (HERE.parents[1] / "src/cloud/qemu.c").read_text()
+    words = {}
+    for name in ("argv", "server_env"):
+        found = re.findall(
+            name + r'\[\] = \{([^}]*"(?:qemu-nbd|MALLOC)[^}]*)\}', text)
+        assert len(found) == 1, name
+        words[name] = re.findall(r'"([^"]*)"', found[0])
+    assert words["argv"] == [w for w in kit.QEMU_NBD
+                             if w not in ("qcow2", "SOCKET")]
+    assert words["server_env"] == [f"{k}={v}"
+                                   for k, v in kit.QEMU_NBD_ENV.items()]
+
+
 def test_cpu_time_of_all_threads_is_counted(bench):
     """To the last tick before the end, of all threads."""
     kit = importlib.import_module("kit")
