@@ -177,12 +177,32 @@ def one_latency(bench, source, ms, goal):
     return case
 
 
+def ceiling(bench, source):
+    """What this machine can do at all: no link can be used beyond that."""
+    disk, = source.disks
+    case = Case("ceiling", f"base copy of {disk.size / GIB:g} GiB of random "
+                "data; no latency, no limit of the link, into a target that "
+                "forgets")
+    source.network()
+    for _ in range(bench.repeat):
+        with bench.null(disk.size) as (target, _):
+            case.run(OURS, [Ours(bench, disk, target)])
+        with bench.vddk_server(disk) as server, \
+                bench.null(disk.size) as (target, _):
+            case.run(THEIRS, [Nbdcopy(server, target)])
+    case.against("MiB per second, start to exit",
+                 lambda r: disk.size / MIB / r["wall_s"], unit="MiB/s")
+    case.against("CPU seconds per GiB",
+                 lambda r: r["cpu_s"] / (disk.size / GIB), unit="s/GiB")
+    return case
+
+
 def link(bench):
     with bench.lab([{"size": bench.size}]) as source:
         source.disks[0].write(0, bench.size)
-        return [one_latency(bench, source, ms,
-                            (">=", 0.97) if ms == 10 else ())
-                for ms in LATENCIES_MS]
+        return [ceiling(bench, source)] + [
+            one_latency(bench, source, ms, (">=", 0.97) if ms == 10 else ())
+            for ms in LATENCIES_MS]
 
 
 def link_qcow2(bench):
@@ -250,6 +270,8 @@ def delta(bench):
         for n in range(bench.repeat):
             delta_pair(bench, case, disk, extents, sample if not n else 0)
     delta_numbers(case, nbytes, sample / areas)
+    case.add("CPU time of an area, with its target", case.median(
+        OURS, lambda r: r["cpu_s"] / areas * 1e6), unit="us")
     return case
 
 
