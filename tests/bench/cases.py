@@ -2,7 +2,7 @@
 import contextlib
 import statistics
 
-from kit import (GIB, MIB, QEMU_NBD_ENV, Nbdcopy, Ours, Serial,
+from kit import (GIB, MIB, QEMU_NBD_ENV, Failure, Nbdcopy, Ours, Serial,
                  measure)
 
 LINK_MIB = 1192  # MiB/s: 1250 MB/s, a link of 10 Gbit/s
@@ -265,6 +265,8 @@ def delta(bench):
     with bench.lab([{"size": size, "content": "sparse"}]) as source:
         disk, = source.disks
         extents = disk.areas()[:areas]
+        if len(extents) < areas:
+            raise Failure(f"the disk has only {len(extents)} areas")
         nbytes = sum(n for _, n in extents)
         source.network(2000, LINK_MIB)
         for n in range(bench.repeat):

@@ -420,11 +420,17 @@ def measure(copies):
     the machine that others used meanwhile."""
     servers = list({id(s): s for c in copies for s in c.servers}.values())
     busy, own, begin = busy_s(), time.process_time(), time.monotonic()
-    programs = [c.start() for c in copies]
-    with Watch(programs + servers):
+    programs = []
+    try:
         for copy in copies:
-            copy.finish()
-        wall = time.monotonic() - begin
+            programs.append(copy.start())
+        with Watch(programs + servers):
+            for copy in copies:
+                copy.finish()
+            wall = time.monotonic() - begin
+    finally:
+        for program in programs:
+            program.stop()
     for server in servers:
         server.stop()
         if server.code:

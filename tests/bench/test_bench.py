@@ -157,6 +157,23 @@ def test_memory_is_that_of_the_program(bench):
     assert 0 < p.peak < 64 << 20
 
 
+def test_nothing_is_left_when_one_fails(bench):
+    """One copier fails at once, the other would take half a minute."""
+    kit = importlib.import_module("kit")
+    with bench.lab([{"size": 8 << 20}] * 2) as source:
+        for disk in source.disks:
+            disk.write(0, disk.size)
+        source.network(link_mib=1)
+        good, bad = source.disks
+        with bench.null(good.size) as (one, _), \
+                bench.null(bad.size // 2) as (two, _):
+            copies = [kit.Ours(bench, bad, two), kit.Ours(bench, good, one)]
+            with pytest.raises(kit.Failure):
+                kit.measure(copies)
+            assert copies[1].program.code is not None
+            assert not pathlib.Path(f"/proc/{copies[1].program.pid}").exists()
+
+
 def test_target_is_served_as_by_the_engine():
     """Every word of its command and of its environment."""
     sys.path.insert(0, str(HERE))
