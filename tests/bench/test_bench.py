@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,11 @@ def run(*args):
 @pytest.fixture(scope="module")
 def built():
     if not PLUGIN.exists():
-        pytest.skip(f"{PLUGIN} is not built: nbdkit-plugin-dev is missing")
+        pytest.skip(f"{PLUGIN} is not built")
+    missing = [n for n in ("nbdkit", "nbdcopy", "qemu-nbd", "qemu-img")
+               if not shutil.which(n)]
+    if missing:
+        pytest.skip(f"{' '.join(missing)}: not installed")
     if re.search(rb"lib[at]san\.so", PLUGIN.read_bytes()):
         pytest.skip("a plugin with a sanitizer needs an nbdkit with it")
 
