@@ -229,6 +229,24 @@ op_apply(struct map *m, const uint8_t *op)
     check(!map_apply(m, c, n, &e));
 }
 
+static void
+op_prove(struct map *m, const uint8_t *op)
+{
+    struct model_page *p = pick(op[1]);
+    struct map_proof proof[256];
+    struct err e = ERR_INIT;
+    size_t n = 0;
+
+    for (unsigned i = op[2] * 2u % p->blocks; i < p->blocks && n < op[3]; i++) {
+        bool good = !(op[4] >> i % 8 & 1);
+
+        proof[n++] = (struct map_proof){ p->no * MAP_PAGE_BLOCKS + i, good };
+        if (model_prove(&model, p, i, good))
+            p->torn = false;
+    }
+    check(!map_prove(m, proof, n, &e));
+}
+
 /* A byte of the file turns.  NULL: it is no map any more. */
 static struct map *
 op_damage(struct map *m, const uint8_t *op)
@@ -255,7 +273,7 @@ operate(struct map *m, const uint8_t *op)
 {
     struct err e = ERR_INIT;
 
-    switch (op[0] % 6) {
+    switch (op[0] % 7) {
     case 0: op_begin(m, op); break;
     case 1: op_apply(m, op); break;
     case 2:
@@ -267,6 +285,7 @@ operate(struct map *m, const uint8_t *op)
         break;
     case 3: return reopen(m, op[1]);
     case 4: return op_damage(m, op);
+    case 5: op_prove(m, op); break;
     default: model_check_file(&model, path, op[1]);
     }
     model_check_page(&model, pick(op[1]), m);

@@ -206,8 +206,23 @@ model_mark(const struct model *m, struct model_page *p, unsigned i)
     if (x.flags & MAP_DIRTY)
         x = (struct map_entry){ 0, MAP_DIRTY };
     else if (x.flags)
-        x.flags |= MAP_DIRTY;
+        x.flags = (uint8_t)((x.flags & ~MAP_VERIFIED) | MAP_DIRTY);
     p->entry[i] = x;
+}
+
+bool
+model_prove(const struct model *m, struct model_page *p, unsigned i, bool good)
+{
+    struct map_entry x = model_get(m, p, i);
+
+    if (!good)
+        x = (struct map_entry){ 0, MAP_DIRTY };
+    else if ((x.flags & (MAP_COPIED | MAP_DIRTY)) == MAP_COPIED)
+        x.flags |= MAP_VERIFIED;
+    else
+        return false;
+    p->entry[i] = x;
+    return true;
 }
 
 /* comparing --------------------------------------------------------------- */
@@ -300,9 +315,13 @@ model_check_page(const struct model *m, const struct model_page *p,
     for (unsigned k = 0; k < p->blocks; k++) {
         struct map_entry want = model_get(m, p, k), got;
         struct err e = ERR_INIT;
+        struct map_look look;
 
         check(!map_get(map, p->no * MAP_PAGE_BLOCKS + k, &got, &e));
         check(got.flags == want.flags && got.hash == want.hash);
+        check(!map_look(map, p->no * MAP_PAGE_BLOCKS + k, &look, &e));
+        check(look.flags == want.flags && look.torn == p->torn);
+        check(look.implied == (!p->entry[k].flags && m->head.holes_zero));
     }
 }
 
@@ -347,6 +366,7 @@ model_check_file(const struct model *m, const char *path, unsigned which)
 {
     const struct model_page *at = &m->page[which % m->n];
     uint64_t known = 0, copied = 0, zero = 0, dirty = 0, torn = 0;
+    uint64_t verified = 0;
     struct err e = ERR_INIT;
     struct map_summary s;
 
@@ -361,7 +381,8 @@ model_check_file(const struct model *m, const char *path, unsigned which)
 
             dirty += !!(f & MAP_DIRTY);
             if ((f & (MAP_COPIED | MAP_DIRTY)) == MAP_COPIED)
-                copied++, zero += !!(f & MAP_ZERO);
+                copied++, zero += !!(f & MAP_ZERO),
+                    verified += !!(f & MAP_VERIFIED);
         }
     }
     check_covers(m, at, which & 1 ? which % at->blocks : 0,
@@ -371,7 +392,7 @@ model_check_file(const struct model *m, const char *path, unsigned which)
         zero += m->blocks - known;
     }
     check(s.blocks == m->blocks && s.copied == copied && s.zero == zero);
-    check(s.dirty == dirty && s.torn == torn);
+    check(s.dirty == dirty && s.torn == torn && s.verified == verified);
     check(s.unknown == m->blocks - copied - dirty);
 }
 

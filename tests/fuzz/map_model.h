@@ -34,8 +34,10 @@ bool model_load(struct model *m, int fd);
 struct map_entry model_get(const struct model *m, const struct model_page *p,
                            unsigned i);
 uint32_t model_block_bytes(const struct model *m, uint64_t block);
-/* What map_begin, map_apply do to one block. */
+/* What map_begin and map_prove do to one block; true: it was changed. */
 void model_mark(const struct model *m, struct model_page *p, unsigned i);
+bool model_prove(const struct model *m, struct model_page *p, unsigned i,
+                 bool good);
 
 /* The sums that a slot and a page of number `no` need. */
 void model_sum_slot(uint8_t *slot);
