@@ -73,6 +73,16 @@ class Map:
                 raise Wrong(f"the map calls block {block} zero, by its "
                             "header, but it is not")
 
+    def agrees(self, blocks):
+        """A plan's name stands for a snapshot: what it does not have to copy
+        any more is as there."""
+        for block, (digest, flags) in self.blocks.items():
+            if flags & COPIED and not flags & DIRTY:
+                n = min(BLOCK, self.size - block * BLOCK)
+                if xxh3(blocks.get(block, ZEROES)[:n]) != digest:
+                    raise Wrong(f"block {block} counts as copied by "
+                                f"'{self.plan}' and is not as in its snapshot")
+
     def prove(self, plan):
         """All of the disk is copied by this plan."""
         if self.plan != plan:

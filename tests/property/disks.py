@@ -54,6 +54,13 @@ def differences(a, b, size):
     return bad
 
 
+def beyond(blocks, size):
+    """Is there something past the end of a disk?"""
+    last, rest = divmod(size, BLOCK)
+    return any(block > last or data[rest:] != ZEROES[rest:]
+               for block, data in blocks.items() if block >= last)
+
+
 class Noise:
     """Bytes at random that are cheap and differ from call to call."""
 
@@ -123,6 +130,16 @@ class Guest:
             told.append(f"{kind} {offset}+{n}")
         return told
 
+    def undo(self, snapshot):
+        """Brings back what was there at a snapshot, or at first: zeroes."""
+        old, writes, size = ({}, 0, self.size) if snapshot is None else \
+            self.snapshots[snapshot]
+        for offset, n in self.writes[writes:]:
+            n = min(n, size - offset)
+            if n > 0 and self.rng.random() < 0.8:
+                self.write(offset, get(old, offset, n))
+        return [f"all as in snapshot {snapshot}"]
+
     def fill(self, share):
         """The first contents: runs of data and of zeroes."""
         rng = self.rng
@@ -171,11 +188,13 @@ def survivors(rng, stable, pending):
     """What a power cut leaves: of the writes that no flush covered, whole
     ones, sectors, pages, or nothing; over one place the order is kept."""
     left = dict(stable)
-    kind = rng.choice(["none", "all", "writes", "sectors", "pages", "first"])
+    kind = rng.choice(["none", "all", "writes", "sectors", "pages", "first",
+                       "last"])
     until = rng.randint(0, len(pending))
     unit = 4096 if kind == "pages" else SECTOR
     for i, (block, start, data) in enumerate(pending):
         if kind == "none" or (kind == "first" and i >= until) or \
+                (kind == "last" and i < until) or \
                 (kind == "writes" and rng.random() < 0.5):
             continue
         if kind in ("sectors", "pages"):
@@ -200,6 +219,7 @@ class Target:
         self.live, self.stable = dict(blocks), dict(blocks)
         self.pending = []  # (block, start, data), acknowledged or not
         self.writes = 0    # since it was made
+        self.blank = not blocks
         self.flushing = []  # lists that a flush under way covers
 
     def read(self, offset, n):

@@ -6,7 +6,7 @@ from disks import BLOCK
 from nbd import Rule
 
 CODES = [errno.EIO, errno.ENOSPC, errno.ENOMEM, errno.ESHUTDOWN]
-TARGET = ["kill", "kill", "kill", "kill-after", "kill-after", "term", "error",
+TARGET = ["kill", "kill", "kill", "kill-after", "kill-after", "term", "error", "error",
           "error", "drop", "cut", "gone", "stall", "pause"]
 SOURCE = ["error", "error", "drop", "stall", "kill", "pause", "term"]
 
@@ -27,7 +27,36 @@ def rule(rng, kinds, acts):
 
 def of_target(case, run):
     run.target_rules.append(rule(
-        case.rng, ["any", "write", "zero", "flush", "flush"], TARGET))
+        case.rng, ["any", "write", "zero", "flush"], TARGET))
+
+
+def of_flush(case, run):
+    run.target_rules.append(rule(case.rng, ["flush"], [
+        "kill", "kill", "kill-after", "error", "error", "cut", "gone"]))
+
+
+def of_write(case, run):
+    rng = case.rng
+    run.target_rules.append(Rule(
+        rng.choice(["write", "write", "zero"]),
+        rng.choice([1, 1, 2, rng.randint(1, 10)]), "error",
+        rng.choice(CODES), rng.choice([1, 1, 2, 5])))
+
+
+def of_busy(case, run):
+    """Something at a moment at which checkpoints come while much is in
+    flight."""
+    rng = case.rng
+    run.busy = case.kind != "vddk"
+    run.target_rules.append(Rule("any", rng.randint(2, 40), rng.choice(
+        ["kill", "kill-after", "kill-after", "cut", "drop"])))
+
+
+def of_stop(case, run):
+    """Asked to stop before it can have read all."""
+    rng = case.rng
+    run.keys.update(request=BLOCK, readers=rng.choice([1, 2]))
+    run.target_rules.append(Rule("any", rng.choice([1, 1, 2, 5]), "term"))
 
 
 def of_source(case, run):
@@ -43,7 +72,7 @@ def of_source(case, run):
 def of_steps(case, run):
     """At a step that it takes with its map."""
     rng = case.rng
-    n = rng.choice([1, rng.randint(1, 8), rng.randint(1, 14),
+    n = rng.choice([rng.randint(1, 6), rng.randint(3, 12),
                     rng.randint(1, 30)])
     run.env["POWERCUT_KILL"] = str(rng.choice([n, -n]))
 
@@ -84,13 +113,17 @@ def draw(case):
     """A run that something happens to; its text is `told`."""
     rng, run = case.rng, gentle(case)
     for _ in range(rng.choice([1, 1, 1, 2])):
-        rng.choice([of_target, of_target, of_target, of_source, of_steps,
-                    of_steps, of_disk] + [of_listener] *
+        rng.choice([of_target, of_flush, of_write, of_busy, of_busy,
+                    of_source, of_steps, of_steps, of_steps, of_disk,
+                    of_stop] + [of_listener] *
                    (rng.random() < 0.2))(case, run)
     warp = rng.choice([1, 20, 100, 400])
     if warp > 1 and case.kind != "vddk":
         run.env["POWERCUT_WARP"] = str(warp)
     run.pace = rng.choice([0, 0, 0.001, 0.003])
+    if run.busy:
+        run.env["POWERCUT_WARP"], run.keys["request"] = "400", BLOCK
+        run.pace, run.hold = 0.002, rng.choice([2, 5])
     if rng.random() < 0.15:
         run.keys["rate"] = rng.choice([1, 4, 16]) * (1 << 20)
     stalls = any(r.act == "stall" for r in run.target_rules + [

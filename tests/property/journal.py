@@ -17,11 +17,12 @@ class File:
     def contents(self, rng=None):
         """As read now, or as a power cut might leave it."""
         kind = rng.choice(["none", "all", "writes", "sectors", "pages",
-                           "first"]) if rng else "all"
+                           "first", "last"]) if rng else "all"
         until = rng.randint(0, len(self.pending)) if rng else 0
         out = bytearray(self.stable)
         for i, (at, data) in enumerate(self.pending):
             if kind == "none" or (kind == "first" and i >= until) or \
+                    (kind == "last" and i < until) or \
                     (kind == "writes" and rng.random() < 0.5):
                 continue
             if data is None:
@@ -108,6 +109,10 @@ class Directory:
                 with open(self.path + ".lost", "wb") as f:
                     f.write(file.contents())
         return env
+
+    def waiting(self):
+        """Is there anything that a power cut might take?"""
+        return self.changes or any(f.pending for f in self.files.values())
 
     def after_cut(self, rng):
         """Name to contents, as a power cut now might leave them."""

@@ -211,6 +211,9 @@ class LabGuest(Guest):
             told.append(f"seed {seed} {offset}+{n}")
         return told
 
+    def undo(self, _):
+        return []
+
     def fill(self, share):
         self.works(int(share * 20))
 

@@ -12,7 +12,7 @@ import threading
 
 import outside
 from blockmap import Map, Wrong
-from disks import BLOCK, SECTOR, Guest, Target, differences
+from disks import BLOCK, SECTOR, Guest, Target, beyond, differences
 from faults import draw, gentle
 from journal import Directory
 from nbd import Server, Snapshot
@@ -49,7 +49,7 @@ class Run:
         self.target_rules, self.source_rules = [], []
         self.keys, self.env = {}, {}
         self.hold = self.pace = 0
-        self.multi = self.deaf = self.outside = False
+        self.multi = self.deaf = self.outside = self.busy = False
         self.events, self.code, self.errors = [], None, ""
         self.may_crash = self.hung = False
 
@@ -125,6 +125,7 @@ class Case:
         self.vary = random.Random(rng.random())  # of what only looks
         self.targets = 0
         self.doubt, self.asked, self.answer = False, None, []
+        self.plans = {}  # name to snapshot
         self.new_target()
         self.outside = self.kind != "vddk" and rng.random() < 0.04
         self.tell(f"{self.kind} source of {self.guest.size} bytes, target "
@@ -187,6 +188,7 @@ class Case:
             if mode == "list":
                 plan.areas = self.areas(since, snapshot)
         r.plan = plan.name
+        self.plans[plan.name] = snapshot
         return plan
 
     def areas(self, since, until):
@@ -295,6 +297,8 @@ class Case:
             raise Wrong(f"no header of the map is valid{what}")
         try:
             seen.check(stable)
+            if seen.plan in self.plans:
+                seen.agrees(self.guest.contents(self.plans[seen.plan]))
         except Wrong as e:
             raise Wrong(f"{e}{what}") from None
         return seen
@@ -303,7 +307,8 @@ class Case:
         """What holds at every instant, also if the power failed now; with a
         plan: what holds once it is done."""
         target, directory = self.target, self.directory
-        for what in ("", *[" after a power cut"] * 3):
+        cuts = 5 if target.waiting() or directory.waiting() else 0
+        for what in ("", *[" after a power cut"] * cuts):
             stable, raw = target.stable, directory.read("map")
             if what:
                 stable = target.after_cut(self.vary)
@@ -339,6 +344,8 @@ class Case:
         if bad:
             raise Wrong(f"done, but blocks {bad[:9]} on stable storage are "
                         "not the snapshot's")
+        if self.target.blank and beyond(self.target.stable, size):
+            raise Wrong("done, but the target has something past the disk")
         self.look_around(plan)
 
     def attempt(self, snapshot, run, told):
@@ -417,6 +424,9 @@ class Case:
             self.look_around()
         if what == "snapshot":
             told = self.guest.works(rng.randint(0, 5))
+            if rng.random() < 0.5:
+                told += self.guest.undo(self.record.change)
+                self.doubt |= rng.random() < 0.5
             snapshot = self.guest.snapshot()
             self.tell(f"snapshot {snapshot}: " + ", ".join(told))
         if what == "doubt":
@@ -448,7 +458,7 @@ class Case:
         told = self.guest.works(rng.choice([0, 1, 3, 10]))
         snapshot = self.guest.snapshot()
         self.tell(f"snapshot {snapshot}: " + ", ".join(told))
-        self.doubt = rng.random() < 0.15
+        self.doubt = rng.random() < 0.25
         for _ in range(rng.choice([0, 1, 1, 2, 3, 4])):
             run = draw(self)
             if self.attempt(snapshot, run, run.told):
