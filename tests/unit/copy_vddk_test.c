@@ -522,6 +522,8 @@ calls_that_hang_are_given_up(void **state)
         { LAB_FAULT_HANG_QUERY, 1, "asking what is allocated: no answer" },
         { LAB_FAULT_HANG_CLOSE, 0, "closing the source: no answer for 1 s" },
         { LAB_FAULT_HANG_OPEN, 1, "opening the source: no answer for 1 s" },
+        /* its connection is lost, but it never comes back to say so */
+        { LAB_FAULT_HANG, 12, "no answer from the source for 1 s" },
     };
 
     (void)state;
@@ -530,7 +532,7 @@ calls_that_hang_are_given_up(void **state)
 
         r->keys = xstrdup("timeout 1\n");
         fault(rows[i].op, 0, rows[i].after, 1);
-        if (rows[i].op == LAB_FAULT_HANG_OPEN && rows[i].after)
+        if (rows[i].op != LAB_FAULT_HANG_QUERY && rows[i].after)
             fault(LAB_FAULT_READ, 14011, 20, 1);
         copy(r, PASSWORD);
         assert_failed(r, "net", rows[i].text);
