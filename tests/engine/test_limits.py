@@ -29,6 +29,18 @@ def worker_of(engine, vm_name):
     return int(text.split()[1])
 
 
+def hang(engine, match=""):
+    """From here on no read of such disks comes back."""
+    engine.lab.ctl("vddk", op="hang", count=0, match=match)
+
+
+def unhang(engine):
+    """The copiers that hang end, and go on from their maps."""
+    engine.lab.ctl("vddk", clear=True)
+    for pid in pids(engine, "v2c-copy", engine.control):
+        os.kill(pid, signal.SIGKILL)
+
+
 def handles(engine):
     return engine.lab.ctl("world")["handles"]
 
@@ -49,7 +61,7 @@ def reading(engine, vm_name):
 
 
 def test_slots_of_a_host_are_shared(start_engine):
-    engine = start_engine(world(big("vm1"), big("vm2"), link_mbps=12))
+    engine = start_engine(world(big("vm1"), big("vm2"), link_mbps=6))
     engine.limits = {"disks_per_host": 2}
     specs = [engine.spec("vm1"), engine.spec("vm2")]
     runs = [engine.start("--spec", spec) for spec in specs]
@@ -58,7 +70,7 @@ def test_slots_of_a_host_are_shared(start_engine):
         wait_for(f"a round of {name}", lambda: engine.rounds(name) >= 1)
     assert handles(engine)["open_max"] == 2
     logs = engine.log("vm1") + engine.log("vm2")
-    assert f"waiting for a slot of {HOST} (2 in use)" in logs
+    assert f"waiting for a slot of {HOST} (" in logs
     for spec in specs:
         engine.finalize("--spec", spec)
     for run in runs:
@@ -81,7 +93,7 @@ def test_slots_of_a_datastore(start_engine):
     wait_for("a round of all", lambda: min(
         engine.rounds(f"vm{i}") for i in (1, 2, 3)) >= 1)
     assert handles(engine)["open_max"] <= 2
-    assert "waiting for a slot of datastore1 (1 in use)" in \
+    assert "waiting for a slot of datastore1 (" in \
         engine.log("vm1") + engine.log("vm2")
     assert "waiting for a slot" not in engine.log("vm3")
     run.send_signal(signal.SIGINT)
@@ -89,14 +101,12 @@ def test_slots_of_a_datastore(start_engine):
 
 
 def test_killed_worker_leaves_its_slot_to_its_copier(start_engine):
-    engine = start_engine(world(big("vm1", 1), big("vm2", 1), link_mbps=4))
+    engine = start_engine(world(big("vm1", 1), big("vm2", 1)))
     engine.limits = {"disks_per_host": 1}
+    # reads that do not come back: it drains, and takes its time
+    hang(engine)
     first = engine.start("--spec", engine.spec("vm1"))
     wait_for("the first copy", lambda: reading(engine, "vm1"))
-    copier = wait_for("the copier",
-                      lambda: pids(engine, "v2c-copy", engine.dir("vm1")))[0]
-    # a read that does not come back: it drains, and takes its time
-    engine.lab.ctl("vddk", op="hang", count=0)
     second = engine.start("--spec", engine.spec("vm2"))
     wait_for("the second to wait", lambda: host(engine)["waiting"])
     worker = worker_of(engine, "vm1")
@@ -105,13 +115,9 @@ def test_killed_worker_leaves_its_slot_to_its_copier(start_engine):
     wait_for("its end", lambda: worker not in engine.processes())
     assert reading(engine, "vm1") and not reading(engine, "vm2")
     assert host(engine)["in_use"] == 1
-    engine.lab.ctl("vddk", clear=True)
-    os.kill(copier, signal.SIGKILL)
-    wait_for("the second copy", lambda: reading(engine, "vm2"))
-    assert not reading(engine, "vm1")
-    assert handles(engine)["open_max"] == 1
-    engine.lab.ctl("link", mbps=0)
+    unhang(engine)
     wait_for("a round", lambda: engine.rounds("vm2") >= 1)
+    assert handles(engine)["open_max"] == 1
     second.send_signal(signal.SIGINT)
     engine.wait(second, 130)
     # and whoever comes again finds its slot
@@ -120,16 +126,14 @@ def test_killed_worker_leaves_its_slot_to_its_copier(start_engine):
 
 
 def test_killed_copier_frees_its_slot(start_engine):
-    engine = start_engine(world(big("vm1", 1), link_mbps=4))
+    engine = start_engine(world(big("vm1", 1)))
     engine.limits = {"disks_per_host": 1}
+    hang(engine)
     run = engine.start("--spec", engine.spec("vm1"))
-    wait_for("a copy", lambda: reading(engine, "vm1") and
-             handles(engine)["bytes"] > MIB)
-    os.kill(pids(engine, "v2c-copy", engine.dir("vm1"))[0], signal.SIGKILL)
-    wait_for("the next one", lambda: "continuing from the map"
-             in engine.log("vm1") and reading(engine, "vm1"))
-    engine.lab.ctl("link", mbps=0)
+    wait_for("a copier", lambda: handles(engine)["open"] == 1)
+    unhang(engine)
     wait_for("a round", lambda: engine.rounds("vm1") >= 1)
+    assert "continuing from the map" in engine.log("vm1")
     run.send_signal(signal.SIGINT)
     engine.wait(run, 130)
     assert not copiers(engine)
@@ -141,7 +145,7 @@ def test_no_snapshot_while_waiting_and_no_waiting_when_down(start_engine):
     waiting = engine.spec("vm2")
     second = engine.start("--spec", waiting)
     wait_for("a round", lambda: engine.rounds("vm2") >= 1)
-    engine.lab.ctl("link", mbps=1)
+    hang(engine, "vm1/")
     first = engine.start("--spec", engine.spec("vm1"))
     wait_for("the slot", lambda: reading(engine, "vm1"))
     # between its rounds it needs none, in the next one it does
@@ -157,8 +161,8 @@ def test_no_snapshot_while_waiting_and_no_waiting_when_down(start_engine):
     engine.finalize("--spec", waiting, "--now")
     engine.wait(second)
     assert reading(engine, "vm1")
-    engine.lab.ctl("link", mbps=0)
     engine.compare("vm2")
+    unhang(engine)
     wait_for("a round", lambda: engine.rounds("vm1") >= 1)
     first.send_signal(signal.SIGINT)
     engine.wait(first, 130)
@@ -175,8 +179,9 @@ def test_one_slot_suffices_for_all_disks(start_engine):
 
 
 def test_number_of_slots_changes_while_running(start_engine):
-    engine = start_engine(world(big("vm1", 3), link_mbps=2))
+    engine = start_engine(world(big("vm1", 3)))
     engine.limits = {"disks_per_host": 1}
+    hang(engine)
     run = engine.start("--spec", engine.spec("vm1"))
     wait_for("one to wait", lambda: host(engine)["waiting"])
     assert handles(engine)["open_max"] <= 1
@@ -184,7 +189,7 @@ def test_number_of_slots_changes_while_running(start_engine):
     wait_for("all to read", lambda: len(reading(engine, "vm1")) == 3)
     shown = host(engine)
     assert (shown["slots"], shown["slots_configured"]) == (3, 1)
-    engine.lab.ctl("link", mbps=0)
+    unhang(engine)
     wait_for("a round", lambda: engine.rounds("vm1") >= 1)
     # a new round, of the same configuration, keeps what was set by hand
     assert host(engine)["slots"] == 3
