@@ -16,14 +16,15 @@ SLOW = {"disks": [{"size": 64 * MIB, "content": "random"}]}
 
 def kill_all(engine, child):
     """Everything of ours at once, as when the power goes."""
-    child.kill()
-    child.wait()
-    while engine.processes():
-        for pid in engine.processes():
+    # those below first: who sees the one above die ends well
+    while pids := [p for p in engine.processes() if p != child.pid]:
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+    child.kill()
+    child.wait()
 
 
 def finish(engine, spec):
