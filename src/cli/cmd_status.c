@@ -65,6 +65,22 @@ waiting_for(const struct found *f)
     return NULL;
 }
 
+/* What was read back of the replicas, bytes of all disks. */
+static json_t *
+proof(const struct record *r)
+{
+    int64_t verified = 0, different = 0, mended = 0;
+
+    for (size_t i = 0; i < r->disks.n; i++) {
+        verified += r->disks.p[i].verified;
+        different += r->disks.p[i].different;
+        mended += r->disks.p[i].mended;
+    }
+    return json_pack("{s:I, s:I, s:I}", "verified", (json_int_t)verified,
+                     "different", (json_int_t)different, "mended",
+                     (json_int_t)mended);
+}
+
 static json_t *
 status(const struct picked *p)
 {
@@ -75,7 +91,7 @@ status(const struct picked *p)
     defer_free char *file = f ? xasprintf("%s/state.json", f->dir) : NULL;
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?, s:s?, s:s?}",
+        "{s:s, s:s?, s:s, s:s, s:b, s:b, s:f, s:b, s:b, s:s?, s:s?, s:s?, s:s?, s:o?}",
         "vm_name", p->vm, "vm_moref", f ? f->record->vm_moref : NULL,
         "current_stage", f ? steps[f->record->stage].name : "not_started",
         "next_stage",
@@ -84,7 +100,8 @@ status(const struct picked *p)
         f ? f->record->progress : 0.0, "running", f ? f->running : false,
         "source_down", f && steps[f->record->stage].down, "control_dir",
         f ? f->dir : NULL, "state_file", file, "paused", paused(f),
-        "waiting_for", waiting_for(f));
+        "waiting_for", waiting_for(f), "verification",
+        f ? proof(f->record) : NULL);
 }
 
 static void

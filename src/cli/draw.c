@@ -143,6 +143,8 @@ disk_line(struct str *s, const char *name, const json_t *d)
     else if (*json_str(d, "waiting_for", ""))
         str_addf(s, "waiting for %s", json_str(d, "waiting_for", ""));
     else if (real(d, "speed_mbps") > 0) {
+        if (!strcmp(json_str(d, "stage", ""), steps[STEP_verifying].name))
+            str_add(s, "verifying, ");
         str_addf(s, "%.*f MiB/s  ETA ", real(d, "speed_mbps") < 10,
                  real(d, "speed_mbps"));
         add_duration(s, json_num(d, "eta_seconds", -1));

@@ -59,10 +59,11 @@ struct cloud_ops {
     int (*create_disk)(void *cloud, const struct cloud_disk *d, struct err *e);
     /* Tells one replica from another one at the same place. */
     char *(*identity)(void *cloud, const struct cloud_disk *d, struct err *e);
-    /* Serves it on the socket file `name` in the directory dir. */
+    /* Serves it on the socket file `name` in the directory dir; read_back:
+     * only to be read, past this host's caches where that can be had. */
     int (*serve_disk)(void *cloud, const struct cloud_disk *d, const char *dir,
-                      const char *name, struct cloud_export *out,
-                      struct err *e);
+                      const char *name, bool read_back,
+                      struct cloud_export *out, struct err *e);
     /* The replicas are complete and closed.  May be called again after a
      * crash at any point.  *result: what was made, caller frees. */
     int (*import)(void *cloud, const struct cloud_vm *vm, char **result,
@@ -86,7 +87,8 @@ int qemu_size(const char *path, enum disk_format format, uint64_t *size,
               struct err *e);
 /* *out is for cloud_unserve also when this fails. */
 int qemu_serve(const char *path, enum disk_format format, const char *dir,
-               const char *name, struct cloud_export *out, struct err *e);
+               const char *name, bool read_back, struct cloud_export *out,
+               struct err *e);
 
 /* domain.c */
 /* A libvirt domain with the source's hardware. */

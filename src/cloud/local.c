@@ -152,11 +152,13 @@ local_identity(void *cloud, const struct cloud_disk *d, struct err *e)
 
 static int
 local_serve_disk(void *cloud, const struct cloud_disk *d, const char *dir,
-                 const char *name, struct cloud_export *out, struct err *e)
+                 const char *name, bool read_back, struct cloud_export *out,
+                 struct err *e)
 {
     const struct local *l = cloud;
 
-    if (qemu_serve(d->path, l->spec->target.local.format, dir, name, out, e))
+    if (qemu_serve(d->path, l->spec->target.local.format, dir, name, read_back,
+                   out, e))
         return -1;
     out->zeroes = (enum zeroes)l->spec->target.local.zeroes;
     return 0;

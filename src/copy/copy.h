@@ -74,7 +74,7 @@ enum plan_kind { PLAN_ALLOCATED, PLAN_ALL, PLAN_LIST, PLAN_COMPARE };
       "requests in flight at most, 1 to 256 (256)")                          \
     K(REQUEST, "request", OPTIONAL,                                          \
       "bytes of one at most, a multiple of 65536 up to 2097152 (2097152)")   \
-    K(GAP, "gap", OPTIONAL,                                                  \
+    K(GAP, "gap", MAY_COPY,                                                  \
       "bytes between areas to read through (where it pays)")                 \
     K(RATE, "rate", OPTIONAL,                                                \
       "bytes per second read at most, 0: no limit (0)")                      \

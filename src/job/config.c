@@ -17,6 +17,7 @@ const char *const quiesce_names[] = { "", "auto", "true", "false", NULL };
 const char *const shutdown_names[] = { "", "auto", "force", "manual", NULL };
 const char *const base_plan_names[] = { "",       "auto", "allocated",
                                         "in_use", "all",  NULL };
+const char *const verify_names[] = { "", "none", "sample", "full", NULL };
 
 typedef struct placement_nic nic;
 static const struct key nic_keys[] = {
@@ -61,6 +62,8 @@ static const struct key migration_keys[] = {
     TEXT(migration, vddk_path),
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
+    CHOICE(migration, verify, verify_names),
+    INT(migration, verify_sample, 1, 100),
     INT(migration, finalize_settle_seconds, 0, 3600),
     INT(migration, parallel_disks, 0, 64),
     INT(migration, parallel_vms, 0, 1000),
@@ -166,6 +169,10 @@ apply_defaults(struct config *c)
         m->snapshot_quiesce = QUIESCE_AUTO;
     if (!m->shutdown_mode)
         m->shutdown_mode = SHUTDOWN_AUTO;
+    if (!m->verify)
+        m->verify = VERIFY_SAMPLE;
+    if (!m->verify_sample)
+        m->verify_sample = 5;
     if (!m->parallel_disks)
         m->parallel_disks = 4;
     if (!m->parallel_vms)

@@ -61,12 +61,15 @@ enum shutdown_mode {
     SHUTDOWN_FORCE,
     SHUTDOWN_MANUAL,
 };
+/* How much of the replicas is read back before the import. */
+enum verify_policy { VERIFY_UNSET, VERIFY_NONE, VERIFY_SAMPLE, VERIFY_FULL };
 extern const char *const quiesce_names[];
 extern const char *const shutdown_names[];
 /* What the base copy reads: what VDDK says is allocated, what CBT says is in
  * use ("*"), or everything. */
 enum base_plan { BASE_UNSET, BASE_AUTO, BASE_ALLOCATED, BASE_IN_USE, BASE_ALL };
 extern const char *const base_plan_names[];
+extern const char *const verify_names[];
 
 /* Where CloudStack is to put a VM: `cloudstack_defaults` of config.yaml and
  * `target.cloudstack` of a spec. */
@@ -100,8 +103,10 @@ struct config {
     struct {
         int line;
         char *vddk_path;
-        int snapshot_quiesce; /* enum quiesce */
-        int shutdown_mode;    /* enum shutdown_mode */
+        int snapshot_quiesce;  /* enum quiesce */
+        int shutdown_mode;     /* enum shutdown_mode */
+        int verify;            /* enum verify_policy */
+        int64_t verify_sample; /* percent */
         int64_t finalize_settle_seconds;
         int64_t parallel_disks, parallel_vms;
         char *control_dir, *specs_dir, *workdir;
@@ -165,8 +170,9 @@ struct spec {
         int64_t copier_timeout;      /* seconds; 0: the copier decides */
         int64_t rate, rate_per_disk; /* of the VM, of each of its disks */
         int run_virt_v2v;            /* enum tri */
-        int snapshot_quiesce, shutdown_mode;
-        int base_plan; /* enum base_plan */
+        int snapshot_quiesce, shutdown_mode, verify;
+        int64_t verify_sample; /* percent */
+        int base_plan;         /* enum base_plan */
         int64_t parallel_disks;
         bool start_vm_after_import;
     } migration;
@@ -244,6 +250,11 @@ struct disk_record {
     /* of all rounds: */
     int64_t bytes_read, bytes_written, bytes_zero;
     char *waiting;       /* for what it waits, for people; "": it does not */
+    int64_t verified;    /* bytes that were read back and equal, or agreed
+                          * to be zero, since they were written; as of the
+                          * last time that was looked at */
+    int64_t different;   /* bytes that were not, of all times */
+    int64_t mended;      /* of these, copied again and then equal */
     double speed;        /* MiB/s, of the last seconds */
     int64_t eta_seconds; /* -1: unknown */
     double progress;     /* 0..100, of this round */
@@ -267,6 +278,7 @@ struct record {
     bool final_round; /* that round is the last one */
     bool finalize_requested;
     bool tracked_from_start; /* tracking began by us, with no snapshot there */
+    int64_t verify_seed;     /* of the sample that is read back; 0: none yet */
     bool shutdown_required;
     char *shutdown_reason, *tools_status;
     double progress, speed;

@@ -34,6 +34,7 @@ static const struct field record_fields[] = {
     R("final_round", FLAG, final_round, false),
     R("finalize_requested", FLAG, finalize_requested, false),
     R("tracked_from_start", FLAG, tracked_from_start, false),
+    R("verify_seed", NUMBER, verify_seed, false),
     R("shutdown_action_required", FLAG, shutdown_required, false),
     R("shutdown_reason", TEXT, shutdown_reason, false),
     R("shutdown_tools_status", TEXT, tools_status, false),
@@ -82,6 +83,9 @@ static const struct field disk_fields[] = {
     D("round_total", NUMBER, round_total, false),
     D("round_done", NUMBER, round_done, false),
     D("changed_bytes", NUMBER, changed, false),
+    D("verified_bytes", NUMBER, verified, false),
+    D("different_bytes", NUMBER, different, false),
+    D("mended_bytes", NUMBER, mended, false),
 };
 #undef D
 

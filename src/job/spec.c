@@ -30,6 +30,8 @@ static const struct key migration_keys[] = {
     CHOICE(migration, snapshot_quiesce, quiesce_names),
     CHOICE(migration, shutdown_mode, shutdown_names),
     CHOICE(migration, base_plan, base_plan_names),
+    CHOICE(migration, verify, verify_names),
+    INT(migration, verify_sample, 1, 100),
     INT(migration, parallel_disks, -1, 64),
     FLAG(migration, start_vm_after_import),
     { NULL },
@@ -145,6 +147,7 @@ default_migration(struct spec *s, const struct config *c)
     positive(&m->finalize_delta_interval, 30);
     positive(&m->finalize_window, 600);
     positive(&m->parallel_disks, c->migration.parallel_disks);
+    positive(&m->verify_sample, c->migration.verify_sample);
     positive(&m->finalize_settle_seconds, c->migration.finalize_settle_seconds);
     if (!m->rate)
         m->rate = c->limits.rate_per_vm;
@@ -156,6 +159,8 @@ default_migration(struct spec *s, const struct config *c)
         m->shutdown_mode = c->migration.shutdown_mode;
     if (!m->base_plan)
         m->base_plan = BASE_AUTO;
+    if (!m->verify)
+        m->verify = c->migration.verify;
     if (m->run_virt_v2v == TRI_ABSENT)
         m->run_virt_v2v = c->virt.run_virt_v2v ? TRI_YES : TRI_NO;
 }

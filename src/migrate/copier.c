@@ -15,10 +15,34 @@
 #define TELL_DOWN_MS 60000  /* the same, while the source is down */
 
 /* The copier's exit codes. */
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_REQUEST = 2, EXIT_STOPPED = 3 };
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_REQUEST = 2,
+    EXIT_STOPPED = 3,
+    EXIT_DIFFERS = 4,
+};
+
+void
+copier_request(const struct machine *m, const struct copier *c,
+               const char *identity, struct str *q)
+{
+    const struct disk_record *d = c->job->d;
+
+    str_addf(q, "target.uri %s\n", c->replica.uri);
+    str_addf(q, "target.id %s\n", identity);
+    str_addf(q, "disk.id %s\n", *d->uuid ? d->uuid : d->address);
+    str_addf(q, "disk.size %" PRId64 "\n", d->capacity);
+    str_addf(q, "map disk-%" PRId64 ".map\n", d->key);
+    if (m->o->spec->migration.readers > 0)
+        str_addf(q, "readers %" PRId64 "\n", m->o->spec->migration.readers);
+    if (m->o->spec->migration.copier_timeout > 0)
+        str_addf(q, "timeout %" PRId64 "\n",
+                 m->o->spec->migration.copier_timeout);
+}
 
 static void
-request_text(const struct machine *m, const struct copier *c,
+copy_request(const struct machine *m, const struct copier *c,
              const char *identity, struct str *q)
 {
     const struct copy_job *j = c->job;
@@ -32,33 +56,22 @@ request_text(const struct machine *m, const struct copier *c,
         .path = j->frozen->path,
     };
 
-    str_add(q, "v2c-copy 1\n");
     m->o->source->describe(m->o->config, &source, q);
     limits_describe(m, j->d, q);
-    str_addf(q, "target.uri %s\n", c->replica.uri);
+    copier_request(m, c, identity, q);
     /* who does not trust the zeroes that are asked for, trusts no others */
     str_addf(q, "target.zeroed %s\n",
              j->d->blank && c->replica.zeroes != ZEROES_WRITE ? "yes" : "no");
     str_addf(q, "target.zeroes %s\n", zeroes_names[c->replica.zeroes]);
-    str_addf(q, "target.id %s\n", identity);
-    str_addf(q, "disk.id %s\n", *j->d->uuid ? j->d->uuid : j->d->address);
-    str_addf(q, "disk.size %" PRId64 "\n", j->d->capacity);
-    str_addf(q, "map disk-%" PRId64 ".map\n", j->d->key);
     str_addf(q, "plan.id %s\n", p->id);
     str_addf(q, "plan %s\n", p->mode);
     if (p->uncopied && !strcmp(p->mode, "list"))
         str_add(q, "uncopied yes\n");
     if (p->listed)
         str_add(q, "listed yes\n");
-    if (m->o->spec->migration.readers > 0)
-        str_addf(q, "readers %" PRId64 "\n", m->o->spec->migration.readers);
-    if (m->o->spec->migration.copier_timeout > 0)
-        str_addf(q, "timeout %" PRId64 "\n",
-                 m->o->spec->migration.copier_timeout);
     for (size_t i = 0; i < p->areas.n; i++)
         str_addf(q, "extent %" PRIu64 " %" PRIu64 "\n", p->areas.p[i].start,
                  p->areas.p[i].length);
-    str_add(q, "end\n");
 }
 
 static int
@@ -67,7 +80,7 @@ spawn(struct machine *m, struct copier *c, struct err *e)
     defer_free char *log = xasprintf("%s/disk-%" PRId64 ".log",
                                      store_dir(m->store), c->job->d->key);
     defer_free char *library = m->o->source->environment(m->o->config);
-    const char *const argv[] = { m->o->copier, "copy", NULL };
+    const char *const argv[] = { m->o->copier, c->job->kind->verb, NULL };
     const char *const env[] = { library, NULL };
     defer_close int fd =
         open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -95,6 +108,8 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
     defer_free char *identity = NULL;
     defer(str_fini) struct str q = STR_INIT;
 
+    record_set(&d->stage, c->job->kind->read_back ? steps[STEP_verifying].name
+                                                  : steps[m->r->stage].name);
     c->read0 = d->bytes_read;
     c->written0 = d->bytes_written;
     c->zero0 = d->bytes_zero;
@@ -106,12 +121,15 @@ copier_start(struct machine *m, struct copier *c, struct err *e)
     if (!identity)
         return -1;
     if (m->o->cloud->serve_disk(m->cloud, c->job->replica, store_dir(m->store),
-                                socket, &c->replica, e))
+                                socket, c->job->kind->read_back, &c->replica,
+                                e))
         return -1;
     c->state = RUNNING;
     if (spawn(m, c, e))
         return -1;
-    request_text(m, c, identity, &q);
+    str_add(&q, "v2c-copy 1\n");
+    c->job->kind->request(m, c, identity, &q);
+    str_add(&q, "end\n");
     /* EPIPE: it died; its exit code tells more than our write could */
     (void)!fs_write_all(c->proc.in, str_text(&q), q.n);
     explicit_bzero(q.p, q.n);
@@ -179,23 +197,19 @@ copier_room(struct machine *m, struct copier *c)
     record_set(&c->job->d->paused, "");
 }
 
-static void
-take_counters(struct machine *m, struct copier *c, const json_t *j)
+void
+copier_progress(struct machine *m, struct copier *c, const json_t *j)
 {
     struct disk_record *d = c->job->d;
     int64_t ms = json_num(j, "ms", 0), read = json_num(j, "read", 0);
-    int64_t done = json_num(j, "done", 0), total = json_num(j, "total", 0);
 
-    d->bytes_read = c->read0 + read;
-    d->bytes_written = c->written0 + json_num(j, "written", 0);
-    d->bytes_zero = c->zero0 + json_num(j, "zero", 0);
-    d->round_done = done;
-    d->round_total = total;
-    d->progress = total ? (double)done * 100 / (double)total : 0;
-    if (done > c->best) {
+    c->done = json_num(j, "done", 0);
+    c->total = json_num(j, "total", 0);
+    d->progress = c->total ? (double)c->done * 100 / (double)c->total : 0;
+    if (c->done > c->best) {
         if (c->best >= 0)
             copier_room(m, c);
-        c->best = done;
+        c->best = c->done;
         c->tries = 0;
     }
     if (ms > c->ms) {
@@ -205,15 +219,28 @@ take_counters(struct machine *m, struct copier *c, const json_t *j)
         d->speed = c->ms ? d->speed * 0.7 + now * 0.3 : now;
         d->eta_seconds =
             d->speed > 0.01
-                ? (int64_t)((double)(total - done) / 1048576 / d->speed)
+                ? (int64_t)((double)(c->total - c->done) / 1048576 / d->speed)
                 : -1;
         c->ms = ms;
         c->bytes = read;
     }
 }
 
+static void
+copy_counters(struct machine *m, struct copier *c, const json_t *j)
+{
+    struct disk_record *d = c->job->d;
+
+    d->bytes_read = c->read0 + json_num(j, "read", 0);
+    d->bytes_written = c->written0 + json_num(j, "written", 0);
+    d->bytes_zero = c->zero0 + json_num(j, "zero", 0);
+    d->round_done = json_num(j, "done", 0);
+    d->round_total = json_num(j, "total", 0);
+    copier_progress(m, c, j);
+}
+
 static int
-on_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+copy_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
     struct disk_record *d = c->job->d;
 
@@ -229,10 +256,16 @@ on_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 }
 
 static int
+on_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
+{
+    return c->job->kind->open(m, c, j, e);
+}
+
+static int
 on_end(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
     (void)e;
-    take_counters(m, c, j);
+    c->job->kind->counters(m, c, j);
     snprintf(c->result, sizeof c->result, "%s",
              json_str(j, "result", "failed"));
     err_clear(&c->said);
@@ -248,7 +281,7 @@ static int
 on_progress(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
     (void)e;
-    take_counters(m, c, j);
+    c->job->kind->counters(m, c, j);
     return 0;
 }
 
@@ -348,6 +381,8 @@ on_line(struct machine *m, struct copier *c, const char *text, size_t n,
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (!strcmp(events[i].event, event))
             return events[i].handle(m, c, j, e);
+    if (c->job->kind->line)
+        c->job->kind->line(m, c, event, j);
     return 0;
 }
 
@@ -403,8 +438,8 @@ prove(struct machine *m, const struct copier *c, struct err *e)
     return covers < 0 ? -1 : 0;
 }
 
-int
-copier_done(struct machine *m, struct copier *c, struct err *e)
+static int
+copy_done(struct machine *m, struct copier *c, struct err *e)
 {
     struct disk_record *d = c->job->d;
 
@@ -434,6 +469,10 @@ copier_judge(const struct copier *c, int status, struct err *e)
     if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DONE &&
         !strcmp(c->result, "done"))
         err_clear(e);
+    else if (c->job->kind->read_back && WIFEXITED(status) &&
+             WEXITSTATUS(status) == EXIT_DIFFERS &&
+             !strcmp(c->result, "differs"))
+        err_clear(e); /* a result like another: c->different */
     else if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STOPPED &&
              !strcmp(c->result, "stopped"))
         err_set(e, ERR_STOPPED, "stopped");
@@ -446,3 +485,11 @@ copier_judge(const struct copier *c, int status, struct err *e)
         err_set(e, ERR_BUG, "the copier ended with %s and said '%s'", how,
                 c->result);
 }
+
+const struct copier_kind kind_copy = {
+    .verb = "copy",
+    .request = copy_request,
+    .open = copy_open,
+    .counters = copy_counters,
+    .done = copy_done,
+};

@@ -59,7 +59,7 @@ ended(struct pool *p, struct copier *c)
     if (cloud_unserve(&c->replica, &closing) && !e.class)
         e = closing;
     if (!e.class)
-        copier_done(p->m, c, &e);
+        c->job->kind->done(p->m, c, &e);
     if (!e.class)
         return;
     c->state = FINISHED;
@@ -160,7 +160,8 @@ start_some(struct pool *p)
             continue;
         running++; /* or in the queue, in order to */
         log_disk(c->job->d->name);
-        rc = limits_take(p->m, c, &e);
+        /* who reads back leaves the source alone */
+        rc = c->job->kind->read_back ? 1 : limits_take(p->m, c, &e);
         if (rc < 0 || (rc > 0 && copier_start(p->m, c, &e))) {
             give_up(p, c, &e);
             stop_all(p);
@@ -180,18 +181,18 @@ tell_full(struct pool *p)
 }
 
 static void
-summarize(struct machine *m)
+summarize(const struct pool *p)
 {
     int64_t done = 0, total = 0;
     double speed = 0;
 
-    for (size_t i = 0; i < m->r->disks.n; i++) {
-        done += m->r->disks.p[i].round_done;
-        total += m->r->disks.p[i].round_total;
-        speed += m->r->disks.p[i].speed;
+    for (size_t i = 0; i < p->n; i++) {
+        done += p->c[i].done;
+        total += p->c[i].total;
+        speed += p->c[i].job->d->speed;
     }
-    m->r->progress = total ? (double)done * 100 / (double)total : 0;
-    m->r->speed = speed;
+    p->m->r->progress = total ? (double)done * 100 / (double)total : 0;
+    p->m->r->speed = speed;
 }
 
 /* Waits for lines of the running ones.  False when none runs or waits. */
@@ -229,13 +230,14 @@ step(struct pool *p, struct pollfd *fds)
 }
 
 int
-copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
+copiers_run(struct machine *m, struct copy_jobs *jobs,
+            bool (*enough)(struct machine *m), struct err *e)
 {
     struct pool p = { .m = m, .n = jobs->n };
     struct pollfd *fds = xcalloc(jobs->n, sizeof *fds);
     struct err tick;
 
-    if (limits_prepare(m, jobs, e)) {
+    if (jobs->n && !jobs->p[0].kind->read_back && limits_prepare(m, jobs, e)) {
         free(fds);
         return -1;
     }
@@ -249,15 +251,16 @@ copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e)
             .line = { .max = LINE_BYTES_MAX },
             .best = -1,
             .claim = SLOT_INIT,
+            .total = jobs->p[i].d->round_total,
         };
     }
     do {
-        if (machine_stopping(m) || p.why.class)
+        if (machine_stopping(m) || p.why.class || (enough && enough(m)))
             stop_all(&p);
         kill_hung(&p);
         start_some(&p);
         tell_full(&p);
-        summarize(m);
+        summarize(&p);
         if (machine_tick(m, &tick) && !p.why.class)
             p.why = tick;
     } while (step(&p, fds));

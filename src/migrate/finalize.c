@@ -44,12 +44,24 @@ interval_ms(const struct machine *m)
     return left < 0 ? 0 : left < wait ? left : wait;
 }
 
+/* The next round is due, or somebody wants something. */
+static bool
+wait_is_over(struct machine *m)
+{
+    return clock_ms() >= m->round_due ||
+           store_marked(m->store, MARK_FINALIZE_NOW) ||
+           store_marked(m->store, MARK_FINALIZE);
+}
+
 int
 finalize_wait(struct machine *m, struct err *e)
 {
     int64_t end = clock_ms() + interval_ms(m), left;
     enum finalize f;
 
+    m->round_due = end;
+    if (verify_meanwhile(m, wait_is_over, e))
+        return -1;
     while ((left = end - clock_ms()) > 0) {
         if (finalize_wanted(m, &f, e))
             return -1;

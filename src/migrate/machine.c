@@ -161,11 +161,12 @@ drive(struct machine *m, struct err *e)
             return -1;
         if (s == STEP_done)
             return 0;
-        /* Arrived: go on where the record stands.  The import takes what the
-         * last round left, and that is only sure right after it. */
+        /* Arrived: go on where the record stands.  What follows the last round
+         * takes what it left, and that is only sure right after it. */
         if (s == STEP_preparing_target_storage && m->resume > next)
-            next = m->resume == STEP_import_root_disk ? STEP_final_sync
-                                                      : m->resume;
+            next = m->resume > STEP_final_sync && m->resume < STEP_done
+                       ? STEP_final_sync
+                       : m->resume;
         s = next;
     }
 }

@@ -39,6 +39,7 @@ struct machine {
         int64_t first_key;       /* ... for this disk */
         char waits_for[SLOT_NAME_MAX]; /* as logged; "": nothing */
     } limits;
+    int64_t round_due; /* clock_ms() of the next round */
 };
 
 /* A step: may be run again after a crash at any point of it. */
@@ -69,6 +70,7 @@ int discover_target(struct machine *m, struct err *e);
 /* round.c: a snapshot, its changes on the target, the snapshot's end. */
 int round_begin(struct machine *m, struct err *e);
 int round_copy(struct machine *m, struct err *e);
+struct cloud_disk *round_replica(struct machine *m, int64_t key);
 int round_end(struct machine *m, struct err *e);
 /* Removes all snapshots of ours from the VM. */
 int round_clean(struct machine *m, struct err *e);
@@ -91,17 +93,36 @@ char *plan_map_path(const struct machine *m, const struct disk_record *d);
 
 /* copiers.c: runs one copier a disk, several at a time. */
 struct copy_job {
+    const struct copier_kind *kind; /* what it does: copier.h */
     struct disk_record *d;
     struct cloud_disk *replica;
-    const struct vs_disk *frozen;
+    const struct vs_disk *frozen; /* to copy */
     struct round_plan plan;
+    int64_t sample;    /* to verify: percent */
+    int64_t different; /* bytes of this run, once it has ended */
+    int64_t unproven;  /* bytes that the map does not answer for */
+    bool ended;        /* and was not stopped before */
 };
 struct copy_jobs VEC(struct copy_job);
 /* plan.c: the copier found that the changed areas cannot be right: from here
  * on, and after a restart, the whole disk is compared. */
 int round_plan_doubt(struct machine *m, struct copy_job *job, const char *why,
                      struct err *e);
-int copiers_run(struct machine *m, struct copy_jobs *jobs, struct err *e);
+/* enough, asked now and then (NULL: never): to stop them all is no error. */
+int copiers_run(struct machine *m, struct copy_jobs *jobs,
+                bool (*enough)(struct machine *m), struct err *e);
+
+/* verify.c: the replicas read back, as far as the policy says. */
+/* While the source runs, before it is shut down: what differs is copied again
+ * by another round, and read again. */
+int verify_before(struct machine *m, struct err *e);
+/* Once it is down and all is copied: what differs is copied from the last
+ * snapshot again, and read again. */
+int verify_last(struct machine *m, struct err *e);
+/* For as long as nothing else is to be done; differences are left to the next
+ * round. */
+int verify_meanwhile(struct machine *m, bool (*enough)(struct machine *m),
+                     struct err *e);
 
 /* limits.c: what is shared with other VMs */
 /* Asks for the slot of the round's first disk, so that no snapshot grows while

@@ -1,6 +1,6 @@
 /* A round: freeze the source by a snapshot, bring the target up to it, let
  * the snapshot go.  Round 0 is the base copy. */
-#include "migrate/machine.h"
+#include "migrate/copier.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -220,8 +220,8 @@ round_begin(struct machine *m, struct err *e)
     return check_tracked(m, e);
 }
 
-static struct cloud_disk *
-replica_of(struct machine *m, int64_t key)
+struct cloud_disk *
+round_replica(struct machine *m, int64_t key)
 {
     for (size_t i = 0; i < m->target.disks.n; i++)
         if (m->target.disks.p[i].key == key)
@@ -243,10 +243,10 @@ round_copy(struct machine *m, struct err *e)
     defer(jobs_fini) struct copy_jobs jobs = { 0 };
 
     for (size_t i = 0; i < m->frozen.n; i++) {
-        struct copy_job job = { .frozen = &m->frozen.p[i] };
+        struct copy_job job = { .kind = &kind_copy, .frozen = &m->frozen.p[i] };
 
         job.d = record_disk(m->r, job.frozen->key);
-        job.replica = replica_of(m, job.frozen->key);
+        job.replica = round_replica(m, job.frozen->key);
         if (job.d->round >= m->r->round)
             continue; /* done before a restart */
         log_disk(job.d->name);
@@ -256,7 +256,7 @@ round_copy(struct machine *m, struct err *e)
         vec_push(&jobs, job);
     }
     /* from here on the replicas are written to: say so first */
-    return machine_save(m, e) ? -1 : copiers_run(m, &jobs, e);
+    return machine_save(m, e) ? -1 : copiers_run(m, &jobs, NULL, e);
 }
 
 int

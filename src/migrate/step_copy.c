@@ -91,6 +91,8 @@ step_delta(struct machine *m, enum step *next, struct err *e)
         if (finalize_wait(m, e) || finalize_wanted(m, &f, e))
             return -1;
     }
+    if (f == FINALIZE_SOON && !*m->r->active_snapshot && verify_before(m, e))
+        return -1;
     while (f != FINALIZE_AT_ONCE && !*m->r->active_snapshot && !queued) {
         queued = limits_queue(m, e);
         if (queued < 0 || finalize_wanted(m, &f, e))
@@ -99,7 +101,7 @@ step_delta(struct machine *m, enum step *next, struct err *e)
     if (f == FINALIZE_AT_ONCE) {
         limits_release(m);
         *next = STEP_shutting_down;
-        return 0;
+        return verify_before(m, e);
     }
     if (round_begin(m, e) || round_copy(m, e) || round_end(m, e))
         return -1;

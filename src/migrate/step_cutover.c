@@ -162,6 +162,24 @@ step_final_sync(struct machine *m, enum step *next, struct err *e)
     return still_off(m, e);
 }
 
+/* What the last round wrote, and what was not read back before.  The last
+ * snapshot is still there: what differs is copied from it again. */
+int
+step_verifying(struct machine *m, enum step *next, struct err *e)
+{
+    int off;
+
+    (void)next;
+    if (m->o->spec->migration.verify == VERIFY_NONE)
+        return 0;
+    if (phase(m, "verifying", e) || verify_last(m, e))
+        return -1;
+    off = is_off(m, e);
+    if (off == 0) /* what was copied is no longer the last */
+        *next = STEP_final_sync;
+    return off < 0 ? -1 : 0;
+}
+
 /* Each block of each replica, by its map: nothing unproven is imported. */
 static int
 prove_all(const struct machine *m, struct err *e)
@@ -202,6 +220,31 @@ step_import_root_disk(struct machine *m, enum step *next, struct err *e)
 }
 
 static json_t *
+report_proof(const struct machine *m)
+{
+    const __typeof__(m->o->spec->migration) *s = &m->o->spec->migration;
+    int64_t capacity = 0, verified = 0, different = 0, mended = 0;
+
+    for (size_t i = 0; i < m->r->disks.n; i++) {
+        const struct disk_record *d = &m->r->disks.p[i];
+
+        capacity += d->capacity;
+        verified += d->verified;
+        different += d->different;
+        mended += d->mended;
+    }
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "policy",
+        verify_names[s->verify], "sample",
+        (json_int_t)(s->verify == VERIFY_FULL   ? 100
+                     : s->verify == VERIFY_NONE ? 0
+                                                : s->verify_sample),
+        "seed", (json_int_t)m->r->verify_seed, "capacity", (json_int_t)capacity,
+        "verified", (json_int_t)verified, "different", (json_int_t)different,
+        "mended", (json_int_t)mended);
+}
+
+static json_t *
 report_disks(const struct record *r)
 {
     json_t *all = json_array();
@@ -211,13 +254,16 @@ report_disks(const struct record *r)
 
         json_array_append_new(
             all,
-            json_pack("{s:s, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I}", "disk",
-                      d->name, "key", (json_int_t)d->key, "label", d->label,
-                      "capacity", (json_int_t)d->capacity, "target", d->target,
-                      "rounds", (json_int_t)d->delta_rounds + 1, "bytes_read",
-                      (json_int_t)d->bytes_read, "bytes_written",
-                      (json_int_t)d->bytes_written, "last_changed",
-                      (json_int_t)d->changed));
+            json_pack(
+                "{s:s, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                "disk", d->name, "key", (json_int_t)d->key, "label", d->label,
+                "capacity", (json_int_t)d->capacity, "target", d->target,
+                "rounds", (json_int_t)d->delta_rounds + 1, "bytes_read",
+                (json_int_t)d->bytes_read, "bytes_written",
+                (json_int_t)d->bytes_written, "last_changed",
+                (json_int_t)d->changed, "verified", (json_int_t)d->verified,
+                "different", (json_int_t)d->different, "mended",
+                (json_int_t)d->mended));
     }
     return all;
 }
@@ -235,6 +281,7 @@ write_report(struct machine *m, struct err *e)
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         json_object_set(j, fields[i], json_object_get(all, fields[i]));
     json_object_set_new(j, "disks", report_disks(m->r));
+    json_object_set_new(j, "verification", report_proof(m));
     return store_replace(m->store, "report.json", j, e);
 }
 

@@ -288,6 +288,6 @@ def test_status_and_report(start_engine):
     report = json.loads((engine.dir("vm1") / "report.json").read_text())
     phases = [p["phase"] for p in report["downtime"]]
     assert phases == ["shutdown", "settle", "final_snapshot", "final_copy",
-                      "import"]
+                      "verifying", "import"]
     assert report["downtime_ms"] >= sum(p["ms"] for p in report["downtime"])
     assert sum(d["bytes_read"] for d in report["disks"]) > 0

@@ -66,7 +66,7 @@ def test_twenty_kills(start_engine, record_property):
 
 @pytest.mark.parametrize("stage", [
     "enabling_cbt", "creating_base_snapshot", "base_copy", "delta",
-    "shutting_down", "final_sync", "import_root_disk"])
+    "shutting_down", "final_sync", "verifying", "import_root_disk"])
 def test_worker_killed_in(start_engine, stage):
     """The worker dies as soon as its record says it is there."""
     engine = start_engine(world(vm(), link_mbps=40))

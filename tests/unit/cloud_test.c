@@ -123,9 +123,9 @@ replica_is_served_to_one(void **state)
     assert_int_equal(
         cloud_local.find_disk(cloud, &vm, &vm.disks.p[0], &there, &e), 0);
     assert_int_equal(cloud_local.create_disk(cloud, &vm.disks.p[0], &e), 0);
-    assert_int_equal(
-        cloud_local.serve_disk(cloud, &vm.disks.p[0], dir, "a.sock", &x, &e),
-        0);
+    assert_int_equal(cloud_local.serve_disk(cloud, &vm.disks.p[0], dir,
+                                            "a.sock", false, &x, &e),
+                     0);
     assert_string_equal(x.uri, "nbd+unix:///?socket=a.sock");
     assert_true(x.server.pid > 0);
     assert_int_equal(cloud_unserve(&x, &e), 0);

@@ -45,6 +45,8 @@ config_has_defaults(void **state)
     assert_int_equal(c->limits.disks_per_host, 8);
     assert_int_equal(c->limits.disks_per_datastore, 15);
     assert_int_equal(c->limits.rate, 0);
+    assert_int_equal(c->migration.verify, VERIFY_SAMPLE);
+    assert_int_equal(c->migration.verify_sample, 5);
     config_free(c);
 }
 
@@ -116,14 +118,16 @@ spec_forms_and_defaults(void **state)
     struct config *c = some_config(
         "cloudstack_defaults:\n  zoneid: z1\n"
         "migration:\n  shutdown_mode: force\n  parallel_disks: 7\n"
+        "  verify: full\n  verify_sample: 20\n"
         "limits:\n  rate_per_vm: 100MB\n  rate_per_disk: 1.5MB/s\n");
     defer_free char *one =
         put("one.yaml", "vm:\n  name: A\n"
                         "migration:\n  finalize_at: 2026-11-21T22:00\n"
                         "  snapshot_quiesce: true\n");
-    defer_free char *two = put("two.yaml", "vms:\n  - vm: {name: B}\n"
-                                           "  - vm: {moref: vm-7}\n"
-                                           "    migration: {rate: none}\n");
+    defer_free char *two =
+        put("two.yaml", "vms:\n  - vm: {name: B}\n"
+                        "  - vm: {moref: vm-7}\n"
+                        "    migration: {rate: none, verify: none}\n");
     struct specs s = { 0 };
     struct err e = ERR_INIT;
 
@@ -137,6 +141,9 @@ spec_forms_and_defaults(void **state)
     assert_int_equal(s.p[0]->migration.shutdown_mode, SHUTDOWN_FORCE);
     assert_int_equal(s.p[0]->migration.delta_interval, 300);
     assert_int_equal(s.p[0]->migration.parallel_disks, 7);
+    assert_int_equal(s.p[0]->migration.verify, VERIFY_FULL);
+    assert_int_equal(s.p[0]->migration.verify_sample, 20);
+    assert_int_equal(s.p[2]->migration.verify, VERIFY_NONE);
     assert_string_equal(s.p[0]->target.cloudstack.zoneid, "z1");
     assert_string_equal(spec_vm(s.p[2]), "vm-7");
     assert_int_equal(s.p[0]->migration.rate, 100000000);
