@@ -151,6 +151,7 @@ static int
 verify(const struct source_ops *const *sources)
 {
     struct proof p = { .start_ms = clock_ms() };
+    struct counters none = { .start_ms = p.start_ms }; /* of a hang's line */
     struct err e = ERR_INIT;
     struct request r = { 0 };
     bool stuck = false;
@@ -162,9 +163,11 @@ verify(const struct source_ops *const *sources)
         report_verify_end(&p, &e);
         return e.class == ERR_USER ? COPY_BAD_REQUEST : COPY_FAILED;
     }
-    if ((choose_seed(&r, &e) || verify_disk(&r, sources, &p, &stuck, &e)) &&
+    if ((choose_seed(&r, &e) || hang_watch(r.timeout_ms, &none, &e) ||
+         verify_disk(&r, sources, &p, &stuck, &e)) &&
         e.class != ERR_STOPPED)
         log_error("%s", e.msg);
+    hang_unwatch();
     code = e.class == ERR_STOPPED ? COPY_STOPPED
            : e.class != ERR_NONE  ? COPY_FAILED
            : p.different          ? COPY_DIFFERS

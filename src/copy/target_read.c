@@ -148,7 +148,7 @@ issue_errnum(struct nbd_handle *h)
 {
     int errnum = nbd_errnum();
 
-    return nbd_aio_is_dead(h) || nbd_aio_is_closed(h) ? ENOTCONN : errnum;
+    return nbd_lost(h) ? ENOTCONN : errnum;
 }
 
 int

@@ -35,6 +35,7 @@ struct slot {
     unsigned waiting; /* reads in flight */
     unsigned tries;
     bool shrink, lost; /* of the reads that came back */
+    bool source_lost;  /* the same: its connection was, and comes back */
     struct err err;    /* of the first that failed; NONE: none did */
     int64_t since_ms, due_ms;
     struct pace_read pace;
@@ -67,6 +68,7 @@ struct verify {
     struct extents target_bad, source_bad; /* for the report; tidy */
     bool bad_waits;       /* a difference is among the proofs */
     bool no_more, asking; /* of the walk; it waits for the target */
+    bool away;            /* the source; it may come back */
     bool stopped, stuck;
     int64_t budget; /* bytes that may be read now, by the rate */
     int64_t budget_ms, progress_ms, marked_ms, warned_ms, asked_ms;
@@ -149,9 +151,14 @@ mark(struct verify *v, int64_t now)
 {
     struct err e = ERR_INIT;
 
+    int rc;
+
     v->marked_ms = now;
     v->bad_waits = false;
-    if (map_prove(v->map, v->proofs.p, v->proofs.n, &e)) {
+    hang_begin("writing the block map");
+    rc = map_prove(v->map, v->proofs.p, v->proofs.n, &e);
+    hang_end();
+    if (rc) {
         fail(v, &e);
         return;
     }
@@ -214,19 +221,24 @@ read_again(struct verify *v, struct slot *s, int64_t now)
 {
     if (s->shrink && pace_shrink(&v->pace, &s->pace, clock_ns()))
         s->tries = 0; /* with less in flight it may well work */
-    if (s->lost || s->tries >= READ_TRIES)
+    if (s->lost || (s->tries >= READ_TRIES && !s->source_lost))
         fail(v, &s->err);
     if (winding_down(v)) {
         free_slot(v, s);
+        return;
+    }
+    s->state = SLOT_PAUSING;
+    s->due_ms = now;
+    v->pausing++;
+    if (s->source_lost) { /* it says itself how that goes */
+        s->tries = 0;
         return;
     }
     if (!v->warned_ms || now - v->warned_ms >= WARN_GAP_MS) {
         v->warned_ms = now;
         report_warn("%s; trying again", s->err.msg);
     }
-    s->state = SLOT_PAUSING;
-    s->due_ms = now + ((int64_t)PAUSE_MS << (s->tries ? s->tries - 1 : 0));
-    v->pausing++;
+    s->due_ms += (int64_t)PAUSE_MS << (s->tries ? s->tries - 1 : 0);
 }
 
 /* One of its reads came back; or all were issued. */
@@ -281,6 +293,7 @@ on_source(struct verify *v, struct read_result *r)
         err_wrap(&r->err, "reading the source at %llu",
                  (unsigned long long)s->offset);
         s->shrink |= r->verdict == READ_SHRINK;
+        s->source_lost |= r->verdict == READ_LOST;
         went_wrong(s, &r->err, r->verdict == READ_FAILED);
     }
     release(v, s);
@@ -297,7 +310,7 @@ start_read(struct verify *v, struct slot *s)
     s->since_ms = clock_ms();
     s->tries++;
     s->waiting = 1;
-    s->shrink = s->lost = false;
+    s->shrink = s->lost = s->source_lost = false;
     err_clear(&s->err);
     v->budget -= s->n;
     pace_began(&v->pace, &s->pace, s->n, clock_ns());
@@ -483,12 +496,27 @@ may_read(const struct verify *v)
     return pace_room(&v->pace) && v->budget >= 0 && !winding_down(v);
 }
 
+/* Is the source there?  One whose connection was lost may come back. */
+static bool
+source_is_there(struct verify *v)
+{
+    struct err e = ERR_INIT;
+    int rc = v->src && v->src->ops->mend ? v->src->ops->mend(v->src, &e) : 1;
+
+    if (rc < 0)
+        fail(v, &e);
+    v->away = rc == 0;
+    return rc > 0;
+}
+
 static void
 start_reads(struct verify *v, int64_t now)
 {
     struct slot *s;
 
     refill(v, now);
+    if (!source_is_there(v))
+        return;
     while (v->pausing && may_read(v) && (s = find_slot(v, SLOT_PAUSING, now)))
         start_read(v, s);
     for (unsigned i = 0; i < RANGES_A_TURN && !v->no_more && may_read(v) &&
@@ -513,6 +541,8 @@ wait_ms(const struct verify *v, int64_t now)
 {
     int64_t ms = POLL_MS;
 
+    if (v->away)
+        return POLL_MS;
     for (unsigned i = 0; v->pausing && i < COPY_SLOTS_MAX; i++)
         if (v->slots[i].state == SLOT_PAUSING && v->slots[i].due_ms - now < ms)
             ms = v->slots[i].due_ms - now;
@@ -615,12 +645,14 @@ survey(const struct request *r, struct map *m, struct proof *p, struct err *e)
     uint64_t block;
     int rc;
 
+    hang_begin("reading the block map");
     walk_begin(&w, r, m);
     while ((rc = walk_look(&w, p, &block, &look, e)) > 0) {
         p->total += disk_block_bytes(r->disk_size, block);
         walk_step(&w);
     }
     walk_fini(&w);
+    hang_end();
     if (p->unproven)
         report_warn("%llu KiB are not verified: they were never copied, or "
                     "have to be copied again",

@@ -237,7 +237,8 @@ copiers_run(struct machine *m, struct copy_jobs *jobs,
     struct pollfd *fds = xcalloc(jobs->n, sizeof *fds);
     struct err tick;
 
-    if (jobs->n && !jobs->p[0].kind->read_back && limits_prepare(m, jobs, e)) {
+    if ((!jobs->n || !jobs->p[0].kind->read_back) &&
+        limits_prepare(m, jobs, e)) {
         free(fds);
         return -1;
     }

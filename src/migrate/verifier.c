@@ -21,6 +21,7 @@ verify_open(struct machine *m, struct copier *c, const json_t *j, struct err *e)
              json_num(j, "todo", 0) >> 10, json_num(j, "sample", 0),
              json_num(j, "known", 0) >> 10);
     c->different0 = c->job->d->different;
+    c->different = 0;
     return machine_save(m, e);
 }
 
@@ -28,7 +29,8 @@ static void
 verify_counters(struct machine *m, struct copier *c, const json_t *j)
 {
     copier_progress(m, c, j);
-    c->different = json_num(j, "different", 0);
+    /* one that was cut off by itself does not tell all of its numbers */
+    c->different = json_num(j, "different", c->different);
     c->proven = json_num(j, "known", 0) + json_num(j, "verified", 0) +
                 json_num(j, "skipped_zero", 0);
     c->unproven = json_num(j, "unproven", 0);

@@ -265,6 +265,7 @@ class Verifier(Copier):
 
     def __init__(self, copier, **keys):
         self.map, self.size, self.extents = copier.map, copier.size, []
+        self.environment = copier.environment
         self.keys = {k: copier.keys[k] for k in (
             "target.uri", "target.id", "disk.id", "disk.size", "map")}
         self.set(**keys)

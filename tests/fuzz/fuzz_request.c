@@ -66,24 +66,35 @@ check_request(const struct request *r)
     check_extents(r);
 }
 
+/* As one verb or the other reads it. */
+static void
+read_one(int (*reader)(int, struct request *, struct err *), int file,
+         const uint8_t *data, size_t n)
+{
+    struct err e = ERR_INIT;
+    struct request r;
+
+    check(!lseek(file, 0, SEEK_SET));
+    if (reader(file, &r, &e)) {
+        check(e.class == ERR_USER && *e.msg && !strpbrk(e.msg, "\n\r"));
+        check(!has_password(data, n) || !strstr(e.msg, PASSWORD));
+        return;
+    }
+    check_request(&r);
+    check(r.sample >= 1 && r.sample <= 100 && r.seed <= INT64_MAX);
+    request_fini(&r);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static int file = -1;
-    struct err e = ERR_INIT;
-    struct request r;
 
     if (file < 0)
         file = memfd_create("request", MFD_CLOEXEC);
     check(file >= 0 && !ftruncate(file, 0));
     check(pwrite(file, data, n, 0) == (ssize_t)n);
-    check(!lseek(file, 0, SEEK_SET));
-    if (request_read(file, &r, &e)) {
-        check(e.class == ERR_USER && *e.msg && !strpbrk(e.msg, "\n\r"));
-        check(!has_password(data, n) || !strstr(e.msg, PASSWORD));
-        return 0;
-    }
-    check_request(&r);
-    request_fini(&r);
+    read_one(request_read, file, data, n);
+    read_one(request_read_verify, file, data, n);
     return 0;
 }
