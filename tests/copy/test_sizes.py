@@ -100,7 +100,7 @@ def disk_of(room, request):
 
 
 class Target:
-    """A new qcow2 image; served as long as the block lasts."""
+    """A new qcow2 image, served from `copier` to `is_copy_of`."""
 
     def __init__(self, room, size):
         self.room, self.image = room, room / "target"
@@ -146,16 +146,17 @@ def test_life_of_a_disk_of_odd_size(room, disk_of, kind, size):
     end = copier.run("done")
     assert end.of("open")[0]["resumed"]
     assert end.end["done"] == end.end["total"]
+    assert target.is_copy_of(disk)
 
     disk.write(size - SECTOR, SECTOR, 3)
+    copier = target.copier(disk, size).set(plan="list", plan_id="delta")
     copier.extents = last_sector(size)
-    copier.set(plan="list", plan_id="delta")
     kill_it(copier, opened)
     copier.run("done")
+    assert target.is_copy_of(disk)
 
     disk.write(size - SECTOR, SECTOR, 4)
-    copier.extents = []
-    copier.set(plan="compare", plan_id="again")
+    copier = target.copier(disk, size).set(plan="compare", plan_id="again")
     end = copier.run("done").end
     assert end["written"] == (size - 1) % BLOCK + 1
     assert end["same"] == size - end["written"]
@@ -177,10 +178,11 @@ def test_life_of_a_huge_disk(room, disk_of, kind):
     assert end.of("open")[0]["resumed"]
     assert end.end["total"] < 64 * MiB
     assert os.stat(copier.map).st_blocks * 512 < MiB
+    assert target.is_copy_of(disk)
 
     disk.write(size - SECTOR, SECTOR, 3)
+    copier = target.copier(disk, size).set(plan="list", plan_id="delta")
     copier.extents = last_sector(size)
-    copier.set(plan="list", plan_id="delta")
     kill_it(copier, opened)
     end = copier.run("done").end
     assert end["total"] == SECTOR

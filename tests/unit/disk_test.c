@@ -573,6 +573,21 @@ what_is_left_is_found_behind_holes(void **state)
 }
 
 static void
+a_round_marks_behind_holes(void **state)
+{
+    uint64_t at = 2ull * MAP_PAGE_BLOCKS + 7;
+    struct map *m = open_map((at + 9) * DISK_BLOCK);
+
+    (void)state;
+    begin_all(m, "base", false);
+    put(m, at, 1, MAP_COPIED);
+    begin_all(m, "delta", false);
+    assert_int_equal(get(m, at).flags, MAP_COPIED | MAP_DIRTY);
+    assert_int_equal(get(m, at + 1).flags, 0);
+    map_close(m);
+}
+
+static void
 prove(struct map *m, uint64_t block, bool good)
 {
     struct map_proof p = { block, good };
@@ -722,6 +737,7 @@ main(void)
         MAP_TEST(what_differs_is_owed),
         MAP_TEST(only_an_old_map_is_verified),
         MAP_TEST(what_is_left_is_found_behind_holes),
+        MAP_TEST(a_round_marks_behind_holes),
         MAP_TEST(foreign_file_is_no_map),
         MAP_TEST(ids_have_a_bound),
     };
