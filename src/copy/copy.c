@@ -72,10 +72,12 @@ copy_disk(const struct request *r, const struct source_ops *const *sources,
         ops->open(&s, r, e))
         return -1;
     rc = copy_plan(r, s, t, m, c, stuck, e);
-    if (*stuck)
+    if (*stuck) {
         t = NULL;
-    else
+        m = NULL; /* a thread may be syncing it */
+    } else {
         s->ops->close(s);
+    }
     return rc;
 }
 

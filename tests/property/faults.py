@@ -85,6 +85,12 @@ def of_disk(case, run):
                    POWERCUT_ERRNO=str(rng.choice([errno.EIO, errno.ENOSPC])))
 
 
+def of_slow_disk(case, run):
+    """It takes longer than the copier waits, or almost."""
+    run.env.update(POWERCUT_SLOW=str(case.rng.choice([5, 20, 60])))
+    run.slow = case.kind != "vddk"
+
+
 def of_listener(_, run):
     run.deaf = True
 
@@ -96,7 +102,8 @@ def gentle(case):
     run.hold, run.multi = rng.choice([0, 0, 3, 8]), rng.random() < 0.5
     if rng.random() < 0.1:
         run.pace = 0.001
-    if rng.random() < 0.3:
+    # the lab's VDDK has a clock of its own
+    if rng.random() < 0.3 and case.kind != "vddk":
         run.env["POWERCUT_WARP"] = "4"
     if rng.random() < 0.1:
         run.env["POWERCUT_SHORT"] = "1"
@@ -115,7 +122,7 @@ def draw(case):
     for _ in range(rng.choice([1, 1, 1, 2])):
         rng.choice([of_target, of_flush, of_write, of_busy, of_busy,
                     of_source, of_steps, of_steps, of_steps, of_disk,
-                    of_stop] + [of_listener] *
+                    of_slow_disk, of_stop] + [of_listener] *
                    (rng.random() < 0.2))(case, run)
     warp = rng.choice([1, 20, 100, 400])
     if warp > 1 and case.kind != "vddk":
@@ -132,6 +139,9 @@ def draw(case):
         run.keys["timeout"] = rng.choice([1, 2])
         if stalls and case.kind != "vddk":
             run.env["POWERCUT_WARP"] = "20"
+    if run.slow:
+        run.env["POWERCUT_WARP"] = "100"
+        run.keys["timeout"] = rng.choice([1, 3])
     run.told = ", ".join([str(r) for r in run.target_rules] +
                          [f"source: {r}" for r in run.source_rules] +
                          [f"{k}={v}" for k, v in run.env.items()] +

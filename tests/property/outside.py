@@ -109,8 +109,9 @@ class NbdkitTarget(Nbdkit):
 
 def errors(rng, calls):
     call = rng.choice(calls)
-    rate = rng.choice([0.05, 0.2, 1])
     code = rng.choice(["EIO", "ENOSPC", "ENOMEM", "ESHUTDOWN"])
+    # it waits for room for as long as it takes
+    rate = rng.choice([0.05, 0.2, 0.2 if code == "ENOSPC" else 1])
     return [f"error-{call}={code}", f"error-{call}-rate={rate}"]
 
 

@@ -10,6 +10,7 @@
  *   POWERCUT_FAILS    ... so many steps fail ...
  *   POWERCUT_ERRNO    ... with this
  *   POWERCUT_SHORT    1: writes come back short
+ *   POWERCUT_SLOW     milliseconds that each sync takes
  *   POWERCUT_LOST     file with what a file of the directory holds on disk ...
  *   POWERCUT_INODE    ... the one with this number, after a sync that failed:
  *                     it shows once the cache is dropped
@@ -75,7 +76,7 @@ static struct {
 static char dir[4096];
 static size_t dir_len;
 static int journal = -1;
-static long kill_at, fail_at, fails, fail_errno, shorten, warp;
+static long kill_at, fail_at, fails, fail_errno, shorten, slow, warp;
 static uint64_t lost_inode;
 static int64_t born_ns;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -116,6 +117,7 @@ start(void)
     fails = number("POWERCUT_FAILS");
     fail_errno = number("POWERCUT_ERRNO");
     shorten = number("POWERCUT_SHORT");
+    slow = number("POWERCUT_SLOW");
     warp = number("POWERCUT_WARP");
     lost_inode = (uint64_t)number("POWERCUT_INODE");
     if (!where || !file)
@@ -384,9 +386,14 @@ static int
 sync_watched(int fd)
 {
     struct stat st;
-    bool bad = enter();
-    int saved = errno, rc = bad ? -1 : 0;
+    bool bad;
+    int saved, rc;
 
+    if (slow)
+        real.poll(NULL, 0, (int)slow);
+    bad = enter();
+    saved = errno;
+    rc = bad ? -1 : 0;
     if (!fstat(fd, &st))
         record(bad                   ? SYNC_FAILED
                : S_ISDIR(st.st_mode) ? SYNC_DIR

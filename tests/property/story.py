@@ -49,7 +49,8 @@ class Run:
         self.target_rules, self.source_rules = [], []
         self.keys, self.env = {}, {}
         self.hold = self.pace = 0
-        self.multi = self.deaf = self.outside = self.busy = False
+        self.multi = self.deaf = self.outside = self.busy = self.slow = \
+            False
         self.events, self.code, self.errors = [], None, ""
         self.may_crash = self.hung = False
 
@@ -75,7 +76,7 @@ class Run:
 
     def harmful(self):
         return bool(self.target_rules or self.source_rules or self.deaf or
-                    self.outside or
+                    self.outside or "timeout" in self.keys or
                     {"POWERCUT_KILL", "POWERCUT_FAIL"} & self.env.keys())
 
 
