@@ -274,11 +274,12 @@ nbd_read(struct source *s, unsigned slot, void *buf, uint64_t offset,
     c->missing = len;
     for (; at < len && !errnum; at += k) {
         k = len - at < n->most ? len - at : n->most;
+        c->pieces++; /* first: the answer may come while it is asked for */
         if (nbd_aio_pread_structured(n->h, (char *)buf + at, k, offset + at,
-                                     part, cb, 0) == -1)
+                                     part, cb, 0) == -1) {
             errnum = nbd_errnum();
-        else
-            c->pieces++;
+            c->pieces--;
+        }
     }
     piece_back(c, errnum);
 }

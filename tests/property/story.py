@@ -376,10 +376,13 @@ class Case:
 
     # the story ---------------------------------------------------------------
 
-    def refused(self, snapshot, why):
-        """A map that does not fit is no licence to write."""
+    def refused(self, snapshot, why, **keys):
+        """A map that does not fit is no licence to write; keys: of the
+        request, as they were."""
+        keys = {k.replace("_", "."): v for k, v in keys.items()}
         before = self.target.writes
         run = gentle(self)
+        run.keys.update(keys)
         self.tell(f"{why}, with the map as it was")
         self.go(Plan("base anew", "all"), snapshot, run)
         if run.result() != "failed" or run.end()["class"] != "damaged":
@@ -407,7 +410,8 @@ class Case:
         self.new_target()
         record, self.record = self.record, was
         self.tell(f"the disk has {self.guest.size} bytes now")
-        self.refused(self.guest.snapshot(), "the disk has grown")
+        self.refused(self.guest.snapshot(), "the disk has grown",
+                     target_id=f"target {self.targets - 1}")
         self.start_over("the disk has grown")
         self.record.blank = record.blank
 
