@@ -68,6 +68,7 @@ static const struct {
     { "1024GiB", RATE_MAX, "1024GiB" },
     { "1000kbit", 125000, "125kB" },
     { .text = "200" },
+    { .text = "200000" },
     { .text = "200M" },
     { .text = "200mb" },
     { .text = "200Mb" },
@@ -689,6 +690,26 @@ garbage_table_holds_nobody_up(void **state)
     release_all(a, 2);
 }
 
+/* While somebody decides, nobody else does. */
+static void
+held_table_gives_nothing(void **state)
+{
+    defer_free char *path = new_path(), *file = xasprintf("%s/slots", path);
+    defer(slots_close_ptr) struct slots *s = open_slots(path);
+    defer_close int fd = open(file, O_RDWR | O_CLOEXEC);
+    struct flock lock = { .l_type = F_WRLCK, .l_len = 1 };
+    struct slot_claim a = SLOT_INIT;
+
+    (void)state;
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_false(take_one(s, &a));
+    assert_string_equal(why.name, "");
+    lock.l_type = F_UNLCK;
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_true(take_one(s, &a));
+    slot_release(&a);
+}
+
 /* The one that inherited the descriptor holds the slot: a copier whose worker
  * was killed. */
 static void
@@ -851,6 +872,7 @@ main(void)
         cmocka_unit_test(limit_changes_for_the_next),
         cmocka_unit_test(shortage_halves_and_time_heals),
         cmocka_unit_test(garbage_table_holds_nobody_up),
+        cmocka_unit_test(held_table_gives_nothing),
         cmocka_unit_test(slot_lasts_as_long_as_its_heir),
         cmocka_unit_test(killed_ones_free_their_slots),
     };
