@@ -119,6 +119,17 @@ static const struct {
 };
 
 static void
+verify(void)
+{
+    defer(str_fini) struct str s = STR_INIT;
+
+    str_add(&s, "v2c-copy 1\ntarget.uri nbd://t/\ntarget.id t\ndisk.id d\n"
+                "disk.size 1073741824\nmap disk.map\nsample 5\nseed 7\n"
+                "again yes\nplan list\nextent 0 65536\nend\n");
+    save("request", "verify", &s);
+}
+
+static void
 request(const char *name, const char *lines)
 {
     defer(str_fini) struct str s = STR_INIT;
@@ -191,6 +202,7 @@ main(int argc, char **argv)
     real_map();
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
         request(requests[i].name, requests[i].lines);
+    verify();
     answers("sound", 2);
     answers("anything", 64 + 2);
     answers("none", 255);
