@@ -405,6 +405,39 @@ def test_source_that_fails_for_a_while(room):
         f & DIRTY for f in flags(c).values())
 
 
+def test_lost_source_comes_back(room):
+    size = 16 * MiB
+    target = blank(room / "target", size)
+    with qemu_nbd(room, target) as nbd:
+        c = copied(room, nbd, size)
+        src = nbdkit(room, "file", room / "source")
+        v = Verifier(c, source_kind="nbd", source_uri=src.uri, rate=4 * MiB,
+                     request=BLOCK)
+        p = v.start()
+        v.wait_for(p, lambda e: e.get("read", 0) >= 64 * BLOCK)
+        src.stop(signal.SIGKILL)
+        v.wait_for(p, lambda e: "connecting again" in e.get("text", ""))
+        src = src.again()
+        v.wait_for(p, lambda e: e["event"] == "reconnected")
+        end = v.finish(p).check("done").end
+        src.stop()
+    assert end["verified"] + end["skipped_zero"] == size
+
+
+def test_source_that_hangs_before_it_is_read(room):
+    size = MiB
+    target = blank(room / "target", size)
+    with qemu_nbd(room, target) as nbd:
+        c = copied(room, nbd, size)
+        with nbdkit(room, "--filter=delay", "file", room / "source",
+                    "delay-extents=60") as src:
+            end = Verifier(c, source_kind="nbd", source_uri=src.uri,
+                           timeout=1).run("failed").end
+            src.proc.kill()
+    assert end["class"] == "net"
+    assert end["error"].startswith("asking what is allocated: no answer for 1")
+
+
 # crashes and errors -------------------------------------------------------------------
 
 def test_killed_and_resumed(room):

@@ -490,6 +490,14 @@ what_may_pass_once_is_tried_once(void **state)
         assert_said(r, "\"event\":\"reconnected\"");
         lab_nfc_fault_clear(nfc, -1);
         free_run(r);
+        /* for good: no third time */
+        r = new_run();
+        fault(LAB_FAULT_CALLBACK, codes[i], 20, 0);
+        copy(r, PASSWORD);
+        assert_int_equal(r->code, COPY_FAILED);
+        assert_null(strstr(str_text(&r->out), "given up after"));
+        lab_nfc_fault_clear(nfc, -1);
+        free_run(r);
     }
 }
 
