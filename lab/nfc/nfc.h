@@ -87,7 +87,7 @@ enum lab_fault_op {
     LAB_FAULT_INFO,         /* GetInfo returns code */
     LAB_FAULT_CAPACITY,     /* GetInfo tells code sectors more */
     LAB_FAULT_TRANSPORT,    /* GetTransportMode says "file" */
-    LAB_FAULT_LOG,          /* code log lines at a read */
+    LAB_FAULT_LOG,          /* code log lines at a read, one on stdout */
     LAB_FAULT_HANG_CONNECT, /* ConnectEx never returns */
     LAB_FAULT_HANG_OPEN,    /* Open never returns */
     LAB_FAULT_HANG_QUERY,   /* QueryAllocatedBlocks never returns */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <time.h>
 
 #define AT_ONCE 64u /* each one of so many is answered within ReadAsync */
@@ -267,9 +268,12 @@ apply_faults(const struct handle *h, struct job *j)
 {
     unsigned code = 0, lines;
 
-    if (handle_fault(h, LAB_FAULT_LOG, &lines))
+    if (handle_fault(h, LAB_FAULT_LOG, &lines)) {
+        printf("this is said on stdout\n");
+        fflush(stdout);
         while (lines--)
             vddk_log("NFC AIO: %u messages of this kind follow\n", lines);
+    }
     if (handle_fault(h, LAB_FAULT_CRASH, &code)) {
         signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);

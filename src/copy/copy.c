@@ -90,8 +90,8 @@ copy(const struct source_ops *const *sources)
     bool stuck = false;
     int code;
 
-    report_to(STDOUT_FILENO);
-    if (stop_watch(&e) || request_read(STDIN_FILENO, &r, &e)) {
+    if (report_to_stdout(&e) || stop_watch(&e) ||
+        request_read(STDIN_FILENO, &r, &e)) {
         log_error("%s", e.msg);
         report_end(&c, &e);
         return e.class == ERR_USER ? COPY_BAD_REQUEST : COPY_FAILED;
@@ -159,8 +159,8 @@ verify(const struct source_ops *const *sources)
     bool stuck = false;
     int code;
 
-    report_to(STDOUT_FILENO);
-    if (stop_watch(&e) || request_read_verify(STDIN_FILENO, &r, &e)) {
+    if (report_to_stdout(&e) || stop_watch(&e) ||
+        request_read_verify(STDIN_FILENO, &r, &e)) {
         log_error("%s", e.msg);
         report_verify_end(&p, &e);
         return e.class == ERR_USER ? COPY_BAD_REQUEST : COPY_FAILED;

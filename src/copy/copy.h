@@ -160,6 +160,9 @@ struct counters {
 
 /* Lines go to fd.  When nobody reads them any more, stop_ask() is called. */
 void report_to(int fd);
+/* To stdout; what others print there, a library of the user's, goes to stderr
+ * from here on. */
+int report_to_stdout(struct err *e);
 void report_open(const char *transport, uint64_t size, uint64_t todo,
                  enum plan_kind mode, bool resumed, const struct counters *c);
 void report_progress(const struct counters *c);

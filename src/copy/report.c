@@ -5,6 +5,8 @@
 #include "base/fs.h"
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 
 static int out = -1;
@@ -13,6 +15,17 @@ void
 report_to(int fd)
 {
     out = fd;
+}
+
+int
+report_to_stdout(struct err *e)
+{
+    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+    if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        return err_errno(e, errno, "taking stdout for the results");
+    report_to(fd);
+    return 0;
 }
 
 static int

@@ -362,6 +362,10 @@ faults_that_pass_are_survived(void **state)
 
         assert_done(r);
         assert_int_equal(lab_nfc_fault_hits(nfc, id), 3);
+        /* The results are alone on stdout. */
+        assert_null(strstr(str_text(&r->out), "on stdout"));
+        if (rows[i].op == LAB_FAULT_LOG)
+            assert_non_null(strstr(str_text(&r->err), "on stdout"));
         lab_nfc_fault_clear(nfc, -1);
         free_run(r);
     }
