@@ -77,7 +77,7 @@ child(const struct proc_opts *o, const int fds[3], char **env, int report,
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) ||
-        (o->hold && fcntl(o->hold, F_SETFD, 0)))
+        (o->hold > 0 && fcntl(o->hold, F_SETFD, 0)))
         goto fail;
     if (o->cwd && chdir(o->cwd))
         goto fail;

@@ -21,7 +21,7 @@ struct proc_opts {
     const char *cwd;         /* NULL: ours */
     int death_signal;        /* sent to it when we die; 0: SIGTERM */
     int hold;                /* one more descriptor it inherits, so that a lock
-                              * lasts as long as it lives; 0: none */
+                              * lasts as long as it lives; 0 or -1: none */
 };
 
 #define PROC_PIPE (-2)

@@ -732,6 +732,10 @@ slot_lasts_as_long_as_its_heir(void **state)
     proc_close(&p);
     assert_int_equal(proc_wait(&p, -1, &status), 1);
     assert_true(take_one(s, &a[1]));
+    /* and one that has none starts as well */
+    o.hold = a[0].fd;
+    sound(proc_start(&o, &p, &e), &e);
+    proc_stop(&p, SIGTERM, 1000);
     release_all(a, 2);
 }
 
