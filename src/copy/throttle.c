@@ -1,4 +1,4 @@
-/* What limits this copy, the narrowest first. */
+/* What limits this run, the narrowest first. */
 #include "copy/copy.h"
 
 static const enum key shared[] = {

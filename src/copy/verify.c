@@ -12,7 +12,6 @@
 #define WARN_GAP_MS   1000 /* one warning for the errors of a burst */
 #define PROGRESS_MS   500
 #define POLL_MS       200 /* at most between two looks at the clock */
-#define BURST_MS      100 /* of the rate, that may be read at once */
 #define BAD_MARK_MS   100 /* until a difference is in the map */
 #define PROOFS_MAX    (64u << 10)
 #define RANGES_A_TURN 1024u      /* that need no read, between two polls */
@@ -70,8 +69,8 @@ struct verify {
     bool no_more, asking; /* of the walk; it waits for the target */
     bool away;            /* the source; it may come back */
     bool stopped, stuck;
-    int64_t budget; /* bytes that may be read now, by the rate */
-    int64_t budget_ms, progress_ms, marked_ms, warned_ms, asked_ms;
+    struct gate gate;
+    int64_t progress_ms, marked_ms, warned_ms, asked_ms;
     struct err err; /* the first; class ERR_NONE: none */
 };
 
@@ -150,7 +149,6 @@ static void
 mark(struct verify *v, int64_t now)
 {
     struct err e = ERR_INIT;
-
     int rc;
 
     v->marked_ms = now;
@@ -312,7 +310,7 @@ start_read(struct verify *v, struct slot *s)
     s->waiting = 1;
     s->shrink = s->lost = s->source_lost = false;
     err_clear(&s->err);
-    v->budget -= s->n;
+    gate_spend(&v->gate, s->n);
     pace_began(&v->pace, &s->pace, s->n, clock_ns());
     if (s->ours) {
         s->waiting++;
@@ -474,26 +472,17 @@ start_next(struct verify *v, int64_t now)
     return true;
 }
 
-static void
-refill(struct verify *v, int64_t now)
-{
-    int64_t rate = (int64_t)v->req->rate, most = rate * BURST_MS / 1000;
-
-    if (!rate) {
-        v->budget = INT64_MAX / 2;
-        return;
-    }
-    v->budget += rate / 1000 * (now - v->budget_ms) +
-                 rate % 1000 * (now - v->budget_ms) / 1000;
-    if (v->budget > most)
-        v->budget = most;
-    v->budget_ms = now;
-}
-
 static bool
 may_read(const struct verify *v)
 {
-    return pace_room(&v->pace) && v->budget >= 0 && !winding_down(v);
+    return pace_room(&v->pace) && !winding_down(v);
+}
+
+/* Do the limits have room for n bytes? */
+static bool
+passes(struct verify *v, uint32_t n)
+{
+    return gate_pass(&v->gate, n, clock_ns());
 }
 
 /* Is the source there?  One whose connection was lost may come back. */
@@ -514,13 +503,16 @@ start_reads(struct verify *v, int64_t now)
 {
     struct slot *s;
 
-    refill(v, now);
+    v->gate.ready = 0;
     if (!source_is_there(v))
         return;
     while (v->pausing && may_read(v) && (s = find_slot(v, SLOT_PAUSING, now)))
-        start_read(v, s);
+        if (passes(v, s->n))
+            start_read(v, s);
+        else
+            return;
     for (unsigned i = 0; i < RANGES_A_TURN && !v->no_more && may_read(v) &&
-                         v->proofs.n < PROOFS_MAX;
+                         v->proofs.n < PROOFS_MAX && passes(v, most_of(v));
          i++)
         if (!start_next(v, now))
             break;
@@ -539,15 +531,15 @@ drop_pausing(struct verify *v)
 static int
 wait_ms(const struct verify *v, int64_t now)
 {
-    int64_t ms = POLL_MS;
+    int64_t ms = POLL_MS, held = gate_wait_ms(&v->gate, clock_ns());
 
     if (v->away)
         return POLL_MS;
+    if (held >= 0) /* nothing is read before */
+        return held < ms ? (int)held : (int)ms;
     for (unsigned i = 0; v->pausing && i < COPY_SLOTS_MAX; i++)
         if (v->slots[i].state == SLOT_PAUSING && v->slots[i].due_ms - now < ms)
             ms = v->slots[i].due_ms - now;
-    if (v->budget < 0 && -v->budget * 1000 / (int64_t)v->req->rate + 1 < ms)
-        ms = -v->budget * 1000 / (int64_t)v->req->rate + 1;
     /* nothing is in flight and there is more: it was only time to look up */
     if (!v->busy && !v->asking && !v->no_more && may_read(v))
         return 0;
@@ -715,11 +707,12 @@ verify_run(const struct request *r, struct source *s, struct map *m,
     v->src = s;
     v->map = m;
     v->sums = p;
-    v->budget_ms = v->progress_ms = v->marked_ms = v->asked_ms = now;
+    v->progress_ms = v->marked_ms = v->asked_ms = now;
     pace_init(&v->pace, r->slots, r->bytes, clock_ns());
     walk_begin(&v->walk, r, m);
     *stuck = false;
-    if (!open_both(v, e) && !survey(r, m, p, e) && !arena_init(&v->arena, e)) {
+    if (!open_both(v, e) && !survey(r, m, p, e) &&
+        !throttle_open(&v->gate, r, e) && !arena_init(&v->arena, e)) {
         report_verify_open(r, p);
         loop(v);
         say_areas(p, &v->target_bad, "target");
@@ -730,6 +723,7 @@ verify_run(const struct request *r, struct source *s, struct map *m,
     if (*stuck)
         return rc; /* somebody may still write to the buffers */
     reader_close(v->tgt);
+    gate_fini(&v->gate);
     arena_fini(&v->arena);
     walk_fini(&v->walk);
     vec_fini(&v->proofs);

@@ -438,6 +438,20 @@ def test_source_that_hangs_before_it_is_read(room):
     assert end["error"].startswith("asking what is allocated: no answer for 1")
 
 
+def test_limit_is_obeyed(room):
+    size = 16 * MiB
+    target = blank(room / "target", size)
+    limit = world.limit(room / "disk.rate", 64 << 10)  # four minutes
+    with qemu_nbd(room, target) as nbd:
+        v = Verifier(copied(room, nbd, size), limit_disk=limit)
+        p = v.start()
+        began = v.wait_for(p, lambda e: e["event"] == "progress" and e["read"])
+        world.change_limit(limit, 0)
+        end = v.finish(p).check("done").end
+    assert began["read"] < size
+    assert end["verified"] == size
+
+
 # crashes and errors -------------------------------------------------------------------
 
 def test_killed_and_resumed(room):
