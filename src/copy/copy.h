@@ -415,8 +415,6 @@ int reader_read(struct reader *r, unsigned slot, void *buf, uint64_t offset,
  * an answer is on its way.  Blocks in rising order are cheap. */
 enum reader_zero { ZERO_NO, ZERO_YES, ZERO_ASKED };
 enum reader_zero reader_zero(struct reader *r, uint64_t block);
-/* An answer to reader_zero is on its way. */
-bool reader_asking(const struct reader *r);
 /* Number of entries filled in, at most READER_CONNS. */
 unsigned reader_poll(const struct reader *r, struct pollfd *p);
 void reader_ready(struct reader *r, const struct pollfd *p);
@@ -540,7 +538,7 @@ bool pace_shrink(struct pace *p, const struct pace_read *r, int64_t now);
 
 /* throttle.c -------------------------------------------------------------- */
 
-/* Adds what limits this copy: its own rate, and those it shares. */
+/* Adds what limits this run: its own rate, and those it shares. */
 int throttle_open(struct gate *g, const struct request *r, struct err *e);
 
 /* pipeline.c -------------------------------------------------------------- */

@@ -291,12 +291,6 @@ reader_zero(struct reader *r, uint64_t block)
     return w->zero[at / 8] >> at % 8 & 1 ? ZERO_YES : ZERO_NO;
 }
 
-bool
-reader_asking(const struct reader *r)
-{
-    return in_flight(&r->windows[0]) || in_flight(&r->windows[1]);
-}
-
 unsigned
 reader_poll(const struct reader *r, struct pollfd *p)
 {

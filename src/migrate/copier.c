@@ -186,8 +186,8 @@ copier_still_full(struct machine *m, struct copier *c)
         say_full(m, c);
 }
 
-void
-copier_room(struct machine *m, struct copier *c)
+static void
+room_again(struct machine *m, struct copier *c)
 {
     if (!c->full)
         return;
@@ -208,7 +208,7 @@ copier_progress(struct machine *m, struct copier *c, const json_t *j)
     d->progress = c->total ? (double)c->done * 100 / (double)c->total : 0;
     if (c->done > c->best) {
         if (c->best >= 0)
-            copier_room(m, c);
+            room_again(m, c);
         c->best = c->done;
         c->tries = 0;
     }
@@ -343,7 +343,7 @@ static int
 on_resumed(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
     (void)j;
-    copier_room(m, c);
+    room_again(m, c);
     return machine_save(m, e);
 }
 

@@ -72,6 +72,5 @@ void copier_request(const struct machine *m, const struct copier *c,
  * in the events and now and then in the log. */
 void copier_full(struct machine *m, struct copier *c, const char *why);
 void copier_still_full(struct machine *m, struct copier *c);
-void copier_room(struct machine *m, struct copier *c);
 
 #endif
