@@ -193,12 +193,17 @@ help(void)
             "       v2c-copy verify < REQUEST\n"
             "       v2c-copy --help | --version\n"
             "\n"
-            "Copies one disk to an NBD server, block by block, and keeps a "
-            "map of\nwhat is there; or reads it back and compares it with the "
-            "map.  The request is text: the line "
-            "'v2c-copy 1', lines 'KEY VALUE',\nlines 'extent START LENGTH' "
-            "(bytes, for plan list), the line 'end'.\nResults are lines of "
-            "JSON.\n\nkeys:\n");
+            "Copies one disk to an NBD server, block by block, and keeps a map "
+            "of what is\n"
+            "there; or reads it back and compares it with the map.\n"
+            "\n"
+            "The request is text: the line 'v2c-copy 1', lines 'KEY VALUE', "
+            "lines\n"
+            "'extent START LENGTH' (bytes; for plan list, or listed), the line "
+            "'end'.\n"
+            "Results are lines of JSON.\n"
+            "\n"
+            "keys:\n");
     request_help(&text);
     str_add(&text, "\nexit code: 0 done, 1 failed, 2 bad request, 3 stopped, "
                    "4 differs\n");
