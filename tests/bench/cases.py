@@ -266,8 +266,8 @@ def delta(bench):
     size = areas * 140 * BLOCK
     sample = areas if bench.full else min(500, areas)
     case = Case("delta", f"{areas} areas of 64 KiB, scattered over a disk of "
-                f"{size / GIB:.0f} GiB, at {DELTA_MS} ms per read through a link of "
-                f"{LINK_MIB} MiB/s; one at a time: measured for "
+                f"{size / GIB:.0f} GiB, at {DELTA_MS} ms per read through a link "
+                f"of {LINK_MIB} MiB/s; one at a time: measured for "
                 f"{sample} of them")
     with bench.lab([{"size": size, "content": "sparse"}]) as source:
         disk, = source.disks
