@@ -14,6 +14,7 @@
 
 #define IMG_TIMEOUT_MS     120000 /* qemu-img on a slow share */
 #define SERVE_TIMEOUT_MS   30000
+#define GREETING_S         1
 #define UNSERVE_TIMEOUT_MS 300000 /* closing may have to write metadata */
 #define LOCK_PAUSE_MS      200    /* the server before us is still closing */
 #define OUTPUT_MAX         65536
@@ -67,7 +68,8 @@ qemu_size(const char *path, enum disk_format format, uint64_t *size,
     return 0;
 }
 
-/* A server that listens has opened its image. */
+/* A server that greets has opened its image, and obeys signals: one that only
+ * listens may yet lose them. */
 static bool
 answers(const char *dir, const char *name)
 {
@@ -75,11 +77,18 @@ answers(const char *dir, const char *name)
     defer_close int there = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     defer_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un at = { .sun_family = AF_UNIX };
+    struct timeval limit = { .tv_sec = GREETING_S };
+    char greeting[8];
 
     /* the directory's path may be longer than a socket's may be */
     snprintf(at.sun_path, sizeof at.sun_path, "/proc/self/fd/%d/%.60s", there,
              name);
-    return fd >= 0 && !connect(fd, (struct sockaddr *)&at, sizeof at);
+    return fd >= 0 &&
+           !setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) &&
+           !connect(fd, (struct sockaddr *)&at, sizeof at) &&
+           recv(fd, greeting, sizeof greeting, MSG_WAITALL) ==
+               sizeof greeting &&
+           !memcmp(greeting, "NBDMAGIC", sizeof greeting);
 }
 
 static void
