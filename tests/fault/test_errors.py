@@ -156,7 +156,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
 @needs_root
 @pytest.mark.parametrize("fmt", ["qcow2", "raw"])
 def test_full_target_is_waited_for(start_engine, fmt):
-    engine = start_engine(world(vm(**SLOW)))
+    engine = start_engine(world(vm(**SLOW), **LINK))
     with SmallDisk(engine.replicas, 24 * MIB) as small:
         spec = engine.spec("vm1", copier_timeout=3, local={"format": fmt})
         child = engine.start("--spec", spec)
@@ -165,9 +165,11 @@ def test_full_target_is_waited_for(start_engine, fmt):
                                 text=True, capture_output=True).stdout
         assert "paused: the target is full" in status
         assert engine.stage("vm1") == "base_copy"
+        engine.lab.ctl("link", mbps=8)
         small.grow(256 * MIB)
+        wait_for("the end of it", lambda: not paused(engine))
+        assert engine.progress("vm1") > 0, "only once all was done"
         finish(engine, spec, child)
-        assert not paused(engine)
         assert len(events(engine, "paused")) == 1
         assert len(events(engine, "resumed")) == 1
         assert "continuing from the map" not in engine.log("vm1")
@@ -221,6 +223,8 @@ def test_copier_that_found_no_room_is_started_again(start_engine):
         child = engine.start("--spec", spec)
         wait_for("the pause", lambda: paused(engine))
         assert any("No space left" in text for text in paused(engine))
+        wait_for("another try", lambda: engine.log("vm1").count(
+            "trying again in 20 s") >= 2)
         (small / "filler").unlink()
         finish(engine, spec, child)
         assert len(events(engine, "paused")) == 1
@@ -244,8 +248,8 @@ def test_stop_while_the_target_is_full(start_engine):
 @pytest.mark.parametrize("fmt", ["qcow2", "raw"])
 def test_zeroes_as_data(start_engine, fmt):
     """Nothing of the new replica is trusted: each byte is written."""
-    engine = start_engine(world(vm(disks=[{"size": 8 * MIB,
-                                           "content": "sparse"}])))
+    engine = start_engine(world(vm(disks=[{"size": 8 * MIB}],
+                                   guest={"writes_per_s": 0})))
     spec = engine.spec("vm1", local={"format": fmt, "zeroes": "write"})
     finish(engine, spec, engine.start("--spec", spec))
     replica = next(engine.replicas.glob(f"*.{fmt}"))
