@@ -92,7 +92,8 @@ spawn(struct machine *m, struct copier *c, struct err *e)
         .err = fd,
         .cwd = store_dir(m->store),
         .death_signal = SIGTERM,
-        .hold = c->claim.fd, /* should we be killed, it keeps its slot */
+        /* should we be killed, it keeps its slot; a verifier has none */
+        .hold = c->claim.taken ? c->claim.fd : 0,
     };
 
     if (fd < 0)
