@@ -122,20 +122,29 @@ is_zero(const uint8_t *p, size_t n)
     return !*p && !memcmp(p, p + 1, n - 1);
 }
 
-/* Read through between two others.  The plan says that it did not change; the
- * map knows what it was. */
 static int
-judge_gap(uint64_t at, const struct map_entry *old, const struct map_entry *new,
-          struct err *e)
+doubt(uint64_t at, const char *what, struct err *e)
 {
-    if ((old->flags & (MAP_COPIED | MAP_DIRTY)) != MAP_COPIED ||
-        old->hash == new->hash)
-        return 0;
     report_doubt(at);
     return err_set(e, ERR_DAMAGED,
-                   "the block at %llu is not what was copied, and no change of "
-                   "it was reported: the whole disk has to be compared",
-                   (unsigned long long)at);
+                   "the block at %llu is %s: the whole disk has to be compared",
+                   (unsigned long long)at, what);
+}
+
+/* Read through between two others.  The plan says that it did not change, and
+ * the map knows what it was; or, in what is allocated, that it is zero. */
+static int
+judge_gap(const struct pipeline *p, uint64_t at, const struct map_entry *old,
+          const struct map_entry *new, struct err *e)
+{
+    if ((old->flags & (MAP_COPIED | MAP_DIRTY)) == MAP_COPIED &&
+        old->hash != new->hash)
+        return doubt(
+            at, "not what was copied, and no change of it was reported", e);
+    if (p->plan->mode == PLAN_ALLOCATED && !old->flags &&
+        !(new->flags &MAP_ZERO))
+        return doubt(at, "not zero, and is said not to be allocated", e);
+    return 0;
 }
 
 /* What is to become of block i of a slot that was read?  *skip: it needs no
@@ -156,7 +165,7 @@ judge(struct pipeline *p, struct slot *s, unsigned i, bool *skip, struct err *e)
         return -1;
     if (b->fate == BLOCK_GAP) {
         *skip = true;
-        return judge_gap(block * DISK_BLOCK, &old, &b->entry, e);
+        return judge_gap(p, block * DISK_BLOCK, &old, &b->entry, e);
     }
     b->fate = zero ? BLOCK_ZEROED : BLOCK_WRITTEN;
     *skip = zero && p->plan->skip_zero && !old.flags;

@@ -788,6 +788,55 @@ gap_that_was_never_copied_tells_nothing(void **state)
     assert_int_equal(r.c.read, 3 * DISK_BLOCK);
 }
 
+/* Blocks 10 and 12 are listed as allocated; all else is zero. */
+static void
+ask_for_allocated(struct world *w)
+{
+    start_server(w);
+    w->req.bytes = 16 * DISK_BLOCK;
+    w->req.gap = DISK_BLOCK;
+    w->req.zeroed = w->req.listed = true;
+    ask_for(w, PLAN_ALLOCATED, "first");
+    memset(w->fake.data, 0, SIZE);
+    for (unsigned block = 10; block <= 12; block += 2) {
+        extents_add(&w->req.list, (uint64_t)block * DISK_BLOCK, DISK_BLOCK);
+        memset(w->fake.data + (size_t)block * DISK_BLOCK, 0x77, DISK_BLOCK);
+    }
+}
+
+/* What is not allocated will count as zero: it is not to be anything else. */
+static void
+gap_that_is_not_allocated_is_zero(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    ask_for_allocated(w);
+    memset(w->fake.data + 11 * DISK_BLOCK, 0x77, DISK_BLOCK);
+    r = run(w);
+    assert_int_equal(r.rc, -1);
+    assert_int_equal(r.e.class, ERR_DAMAGED);
+    w->req.listed = false;
+    extents_fini(&w->req.list);
+    ask_for(w, PLAN_COMPARE, "again");
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_equal_disks(w);
+}
+
+static void
+gap_of_zeroes_is_no_doubt(void **state)
+{
+    struct world *w = *state;
+    struct ran r;
+
+    ask_for_allocated(w);
+    r = run(w);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(r.c.read, 3 * DISK_BLOCK);
+    assert_equal_disks(w);
+}
+
 /* Last, since being asked to stop lasts. */
 static void
 stopped_is_not_done(void **state)
@@ -829,6 +878,8 @@ main(void)
         WORLD_TEST(small_gaps_are_read_through),
         WORLD_TEST(gap_that_changed_is_a_doubt),
         WORLD_TEST(gap_that_was_never_copied_tells_nothing),
+        WORLD_TEST(gap_that_is_not_allocated_is_zero),
+        WORLD_TEST(gap_of_zeroes_is_no_doubt),
         WORLD_TEST(a_read_that_fails_for_good_ends_it),
         WORLD_TEST(zeroes_are_skipped_on_a_new_target_only),
         WORLD_TEST(stopped_is_not_done),
