@@ -10,6 +10,7 @@
 struct read_ctx {
     struct reader *r;
     unsigned slot;
+    uint64_t missing; /* bytes that no answer has held yet */
 };
 
 /* What the target says of the zeroes of one stretch of blocks. */
@@ -103,7 +104,7 @@ reader_open(struct reader **out, const char *uri, uint64_t disk_size,
     r->done = done;
     r->ctx = ctx;
     for (unsigned i = 0; i < COPY_SLOTS_MAX; i++)
-        r->slots[i] = (struct read_ctx){ r, i };
+        r->slots[i] = (struct read_ctx){ .r = r, .slot = i };
     for (unsigned i = 0; i < 2; i++)
         r->windows[i].r = r;
     if (add_conn(r, uri, e) || check(r, e))
@@ -133,12 +134,27 @@ padded(const struct reader *r, uint64_t n)
     return (n + r->align - 1) / r->align * r->align;
 }
 
+/* An answer may come in parts; where one never does, the buffer tells nothing
+ * of the target. */
+static int
+on_part(void *user_data, const void *buf, size_t n, uint64_t offset,
+        unsigned status, int *error)
+{
+    struct read_ctx *c = user_data;
+
+    (void)buf, (void)offset, (void)error;
+    if (status == LIBNBD_READ_DATA || status == LIBNBD_READ_HOLE)
+        c->missing -= n < c->missing ? n : c->missing;
+    return 0;
+}
+
 static int
 on_read(void *user_data, int *error)
 {
     struct read_ctx *c = user_data;
+    int errnum = !*error && c->missing ? EPROTO : *error;
 
-    c->r->done(c->r->ctx, c->slot, *error);
+    c->r->done(c->r->ctx, c->slot, errnum);
     return 1;
 }
 
@@ -155,11 +171,13 @@ int
 reader_read(struct reader *r, unsigned slot, void *buf, uint64_t offset,
             uint32_t n, struct err *e)
 {
-    nbd_completion_callback cb = { .callback = on_read,
-                                   .user_data = &r->slots[slot] };
+    struct read_ctx *c = &r->slots[slot];
+    nbd_chunk_callback part = { .callback = on_part, .user_data = c };
+    nbd_completion_callback cb = { .callback = on_read, .user_data = c };
     struct nbd_handle *h = r->conn[slot % r->conns];
 
-    if (nbd_aio_pread(h, buf, padded(r, n), offset, cb, 0) == -1)
+    c->missing = padded(r, n);
+    if (nbd_aio_pread_structured(h, buf, c->missing, offset, part, cb, 0) == -1)
         return err_errno(e, issue_errnum(h), "reading the target at %llu",
                          (unsigned long long)offset);
     return 0;

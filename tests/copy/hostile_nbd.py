@@ -70,6 +70,8 @@ class Hostile(Connection):
 
     def read(self, cookie, offset, n):
         """Ones all over; the first half of it, when it is to be short."""
+        if self.opts.read == "nothing":
+            return self.chunk(cookie, NONE)
         given = n // 2 if self.opts.read == "short" else n
         at = offset - 1024 if self.opts.read == "elsewhere" else offset
         self.chunk(cookie, OFFSET_DATA,
@@ -90,7 +92,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("socket")
     p.add_argument("size", type=int)
-    p.add_argument("--read", choices=["well", "short", "elsewhere"],
+    p.add_argument("--read", choices=["well", "short", "elsewhere", "nothing"],
                    default="well")
     p.add_argument("--status", default="data",
                    choices=["data", "crumbs", "long", "short", "none"])

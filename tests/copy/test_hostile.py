@@ -70,6 +70,21 @@ def test_answers_that_are_not_whole_are_no_data(room, how):
     assert not any(target.read_bytes())
 
 
+def test_zeroes_that_were_not_sent_are_no_proof(room):
+    """What never came is not taken for what the map expects."""
+    size = 2 * BLOCK
+    source = blank(room / "source", size)
+    target = blank(room / "target", size)
+    with qemu_nbd(room, target) as nbd:
+        c = Copier(room, source, nbd.uri, size)
+        c.run("done")
+    with hostile(room, size, read="nothing") as nbd:
+        end = world.Verifier(c, target_uri=nbd.uri).run("failed").end
+    assert end["verified"] == 0
+    assert not any(flags & world.VERIFIED
+                   for _, flags in world.read_map(c.map).values())
+
+
 @pytest.mark.parametrize("status, read", [
     ("data", None), ("short", None), ("none", None), ("long", BLOCK)])
 def test_odd_status_hides_nothing(room, status, read):
