@@ -49,7 +49,12 @@ copy_plan(const struct request *r, struct source *s, struct target *t,
     if (left)
         return err_set(e, ERR_BUG, "the map lacks %llu bytes of the plan",
                        (unsigned long long)left);
-    return p.mode == PLAN_ALLOCATED ? map_holes_zero(m, e) : 0;
+    if (p.mode != PLAN_ALLOCATED)
+        return 0;
+    hang_begin("writing the block map again"); /* all of it */
+    rc = map_holes_zero(m, e);
+    hang_end();
+    return rc;
 }
 
 static int

@@ -206,6 +206,28 @@ def test_source_that_hangs_before_it_is_read(room):
     assert end["error"].startswith("asking what is allocated: no answer for 1")
 
 
+def test_slow_disk_of_the_map_is_told(room):
+    """All of the map is written again in the end, and who listens hears that
+    somebody lives meanwhile."""
+    size = MIB
+    source, target = blank(room / "source", size), blank(room / "target", size)
+    (room / "journal").touch()
+    with qemu_nbd(room, target) as nbd:
+        c = Copier(room, source, nbd.uri, size, plan="allocated",
+                   target_zeroed="yes")
+        c.environment = {
+            **os.environ, "POWERCUT_DIR": str(room), "POWERCUT_SLOW": "2600",
+            "POWERCUT_JOURNAL": str(room / "journal"),
+            "LD_PRELOAD": f"{os.environ['V2C_BUILD']}/tests/property/"
+                          "powercut.so",
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") +
+                            ":verify_asan_link_order=0"}
+        r = c.run("done")
+    assert world.holes_are_zero(c.map)
+    assert "writing the block map again" in [
+        e["for"] for e in r.of("waiting")]
+
+
 # zeroes ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("policy,server,trim", [
