@@ -179,6 +179,21 @@ apply_defaults(struct config *c)
         m->parallel_vms = 3;
 }
 
+/* What goes to the copier goes there by lines. */
+static int
+check_line(const struct config *c, const char *text, const char *what,
+           struct err *e)
+{
+    for (const char *p = text ? text : ""; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return err_set(e, ERR_USER,
+                           "%s: %s has a line break or another control "
+                           "character; take it out, there or in the "
+                           "environment",
+                           c->file, what);
+    return 0;
+}
+
 static const char *
 find_config(void)
 {
@@ -218,7 +233,10 @@ config_read(const char *path, struct err *e)
     if (keys_load(config_keys, y, c->file, c, e))
         return NULL;
     warn_if_open(c);
-    if (apply_env(c, e))
+    if (apply_env(c, e) || check_line(c, c->vcenter.user, "vcenter.user", e) ||
+        check_line(c, secret_reveal(c->vcenter.password), "vcenter.password",
+                   e) ||
+        check_line(c, c->migration.vddk_path, "migration.vddk_path", e))
         return NULL;
     apply_defaults(c);
     if (c->vcenter.insecure && (c->vcenter.ca_file || c->vcenter.thumbprint)) {

@@ -66,6 +66,12 @@ static const struct {
     { "vcenter: []\n", "c.yaml:1: a map of keys is expected here" },
     { "vcenter:\n  insecure: true\n  thumbprint: AA\n", "contradicts" },
     { "zzzzzzzzzzzz: 1\n", "known here: vcenter, migration" },
+    { "vcenter:\n  password: \"one\\nsesame\"\n",
+      "vcenter.password has a line break" },
+    { "vcenter:\n  user: \"u\\nsource.port 1\"\n",
+      "vcenter.user has a line break" },
+    { "migration:\n  vddk_path: \"/v\\tddk\"\n",
+      "migration.vddk_path has a line break" },
 };
 
 static void
@@ -79,6 +85,7 @@ config_refuses(void **state)
         assert_null(config_read(path, &e));
         assert_int_equal(e.class, ERR_USER);
         assert_has(e.msg, bad_configs[i].said);
+        assert_null(strstr(e.msg, "sesame"));
     }
 }
 
