@@ -1,7 +1,7 @@
 /* Memory for what is in flight: pieces of whole blocks out of one area of a
  * fixed size.  The lowest place that fits is taken, so that what is used again
  * soon is likely still in the processor's cache. */
-#include "copy/copy.h"
+#include "copy/pace.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* A connection that was lost and is to come back: how long, how often. */
-#include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/source.h"
 
 #include "base/clock.h"
 

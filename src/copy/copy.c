@@ -1,5 +1,10 @@
 /* The program: request in, one disk copied, result out. */
 #include "copy/copy.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
+#include "copy/target.h"
 
 #include "base/clock.h"
 #include "base/log.h"

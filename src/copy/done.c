@@ -1,5 +1,6 @@
 /* Completions: from any thread to the one that polls. */
-#include "copy/copy.h"
+#include "copy/request.h"
+#include "copy/source.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -2,6 +2,7 @@
  * still goes on, and ends the program when it took too long.  It takes no
  * memory and no lock but its own, since the one that hangs may hold any. */
 #include "copy/copy.h"
+#include "copy/report.h"
 
 #include "base/clock.h"
 

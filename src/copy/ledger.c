@@ -2,7 +2,9 @@
  * for the flush that follows; only then it goes into the map, and counts once
  * the map is stable.  The disk of the map may be slow: a thread waits for it,
  * and the copy goes on meanwhile. */
-#include "copy/copy.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/target.h"
 
 #include "base/clock.h"
 #include "base/vec.h"

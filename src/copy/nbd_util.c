@@ -1,5 +1,6 @@
 /* NBD: connecting within a time limit, polling, errors. */
-#include "copy/copy.h"
+#include "copy/nbd_util.h"
+#include "copy/report.h"
 
 #include "base/clock.h"
 

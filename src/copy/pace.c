@@ -2,7 +2,8 @@
  * the source delivers and how long it takes to answer when little is asked: as
  * much again waits behind that, so that growth is found and nothing runs dry.
  * Time comes from the caller. */
-#include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/request.h"
 
 #include <assert.h>
 

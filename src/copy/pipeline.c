@@ -1,5 +1,11 @@
 /* The life of a block: read, hashed, written from the same buffer, stable. */
 #include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
+#include "copy/target.h"
 
 #include "base/clock.h"
 

@@ -1,5 +1,8 @@
 /* What to copy: the request's plan against the map. */
-#include "copy/copy.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* What the copier tells the program that started it: JSON, a line an event. */
-#include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/request.h"
 
 #include "base/clock.h"
 #include "base/fs.h"

@@ -1,5 +1,6 @@
 /* The request: lines of text on stdin, read strictly. */
-#include "copy/copy.h"
+#include "copy/request.h"
+#include "copy/pace.h"
 
 #include <errno.h>
 #include <string.h>

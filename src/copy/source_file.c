@@ -1,5 +1,8 @@
 /* Source: a raw file or block device on this machine. */
 #include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
 
 #include "base/log.h"
 

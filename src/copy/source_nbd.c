@@ -1,5 +1,9 @@
 /* Source: an NBD server. */
 #include "copy/copy.h"
+#include "copy/nbd_util.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
 
 #include "base/clock.h"
 

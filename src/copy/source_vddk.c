@@ -1,6 +1,9 @@
 /* Source: a disk of a VM's snapshot, by VMware's library (VDDK), which the
  * user provides. */
 #include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
 #include "copy/vddk_abi.h"
 
 #include "base/clock.h"

@@ -1,7 +1,8 @@
 /* Being asked to stop: signals as a descriptor. */
-#include "copy/copy.h"
+#include "copy/report.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 

@@ -1,5 +1,8 @@
 /* Target: an NBD server, written to and flushed. */
-#include "copy/copy.h"
+#include "copy/nbd_util.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/target.h"
 
 #include "base/log.h"
 

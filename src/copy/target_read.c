@@ -1,5 +1,8 @@
 /* Target: an NBD server, read back.  Nothing is ever written here. */
-#include "copy/copy.h"
+#include "copy/nbd_util.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/target.h"
 
 #include <errno.h>
 #include <libnbd.h>

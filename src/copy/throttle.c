@@ -1,5 +1,6 @@
 /* What limits this run, the narrowest first. */
-#include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/request.h"
 
 static const enum key shared[] = {
     KEY_LIMIT_DISK,

@@ -1,5 +1,6 @@
 /* Which areas of a disk VDDK has to read: never fewer than there are. */
-#include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/source.h"
 #include "copy/vddk_abi.h"
 
 #define CHUNK_BYTES  ((uint64_t)VDDK_MIN_CHUNK * VDDK_SECTOR)

@@ -1,5 +1,5 @@
 /* VDDK's error codes: what each means for us, and what is done about it. */
-#include "copy/copy.h"
+#include "copy/source.h"
 
 #define GIVE_UP VDDK_GIVE_UP
 #define AGAIN   VDDK_AGAIN

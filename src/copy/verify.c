@@ -1,5 +1,11 @@
 /* Reads the target back: is it what the map, and the source, say? */
 #include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
+#include "copy/target.h"
 
 #include "base/clock.h"
 

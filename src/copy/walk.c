@@ -1,6 +1,8 @@
 /* Which blocks of a disk a verify run takes: the areas asked for, of these
  * what the map calls copied, of these a sample. */
-#include "copy/copy.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
 
 #include <string.h>
 

@@ -2,7 +2,8 @@
  * than its sound answers say, and all of what they do not. */
 #include "fuzz.h"
 #include "base/log.h"
-#include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/source.h"
 #include "copy/vddk_abi.h"
 
 #include <fcntl.h>

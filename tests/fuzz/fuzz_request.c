@@ -1,6 +1,7 @@
 /* The copier's requests: any text. */
 #include "fuzz.h"
-#include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/request.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,7 +1,8 @@
 /* VDDK's error codes against the table of the facts; how long a lost
  * connection is tried. */
 #include "base/clock.h"
-#include "copy/copy.h"
+#include "copy/report.h"
+#include "copy/source.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* How the copier finds its pace: simulated sources and time, so that figures
  * come out the same on every machine. */
-#include "copy/copy.h"
+#include "copy/pace.h"
+#include "copy/request.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,6 +6,11 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "copy/copy.h"
+#include "copy/plan.h"
+#include "copy/report.h"
+#include "copy/request.h"
+#include "copy/source.h"
+#include "copy/target.h"
 #include "copy_world.h"
 
 #include <errno.h>
