@@ -8,19 +8,14 @@ import time
 import pytest
 
 import world
-from world import BLOCK, Copier, make_disk, nbdkit, put, qemu_nbd, same
+from world import (BLOCK, Copier, blank, make_disk, nbdkit, put, qemu_nbd,
+                   same)
 
 MiB = 1 << 20
 SIZES = [512, 63 * 1024, BLOCK, BLOCK + 512, 20 * MiB + 512]
 
 missing = world.needs("qemu-nbd", "qemu-img", "nbdkit")
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"no {missing}")
-
-
-def blank(path, size):
-    with open(path, "wb") as f:
-        f.truncate(size)
-    return path
 
 
 # whole copies ---------------------------------------------------------------

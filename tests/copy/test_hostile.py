@@ -5,18 +5,12 @@ import sys
 import pytest
 
 import world
-from world import BLOCK, Copier, Server, nbdkit, qemu_nbd, same
+from world import BLOCK, Copier, Server, blank, nbdkit, qemu_nbd, same
 
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 
 missing = world.needs("qemu-nbd", "nbdkit")
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"no {missing}")
-
-
-def blank(path, size):
-    with open(path, "wb") as f:
-        f.truncate(size)
-    return path
 
 
 def hostile(room, size, **how):

@@ -9,18 +9,12 @@ import pytest
 
 import world
 from world import (BLOCK, COPIED, DIRTY, VERIFIED, ZERO, Copier, Verifier,
-                   make_disk, nbdkit, put, qemu_nbd, same)
+                   blank, make_disk, nbdkit, put, qemu_nbd, same)
 
 MiB = 1 << 20
 
 missing = world.needs("qemu-nbd", "qemu-img", "nbdkit")
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"no {missing}")
-
-
-def blank(path, size):
-    with open(path, "wb") as f:
-        f.truncate(size)
-    return path
 
 
 def flip(path, offset):
