@@ -8,10 +8,10 @@
 #include <assert.h>
 
 #define GAIN         2u         /* in flight, of rate times latency */
-#define FLOOR        (1u << 20) /* bytes in flight at least */
+#define FLOOR        (4u << 20) /* bytes in flight at least */
 #define BEGIN        (4u << 20) /* and before anything is known */
 #define REQUESTS     8u         /* the bytes in flight make so many */
-#define REQUEST_MIN  (256u << 10)
+#define REQUEST_MIN  (1u << 20) /* smaller ones cost more CPU time */
 #define TURN_MIN_NS  10000000ll /* the rate is taken over two latencies ... */
 #define TURN_MAX_NS  250000000ll
 #define EPOCH_NS     250000000ll  /* the best rate of each is kept ... */
