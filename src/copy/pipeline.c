@@ -148,7 +148,7 @@ judge_gap(const struct pipeline *p, uint64_t at, const struct map_entry *old,
         return doubt(
             at, "not what was copied, and no change of it was reported", e);
     if (p->plan->mode == PLAN_ALLOCATED && !old->flags &&
-        !(new->flags &MAP_ZERO))
+        !(MAP_ZERO & new->flags))
         return doubt(at, "not zero, and is said not to be allocated", e);
     return 0;
 }

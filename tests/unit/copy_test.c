@@ -377,7 +377,6 @@ setup(void **state)
     w->req = (struct request){ .disk_size = SIZE,
                                .slots = 8,
                                .bytes = DISK_BLOCK,
-                               .gap = 0,
                                .zeroed = true,
                                .timeout_ms = COPY_WORLD_MS };
     ask_for(w, PLAN_ALL, "base");
