@@ -510,6 +510,7 @@ start_reads(struct verify *v, int64_t now)
     struct slot *s;
 
     v->gate.ready = 0;
+    v->asking = false; /* a limit, or the source, may be what it waits for */
     if (!source_is_there(v))
         return;
     while (v->pausing && may_read(v) && (s = find_slot(v, SLOT_PAUSING, now)))

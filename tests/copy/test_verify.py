@@ -418,6 +418,20 @@ def test_lost_source_comes_back(room):
     assert end["verified"] + end["skipped_zero"] == size
 
 
+def test_limit_is_no_target_that_does_not_answer(room):
+    """Asked for zeroes just before a limit is reached that holds longer than
+    an answer may take."""
+    size = 20 * BLOCK
+    source, target = blank(room / "source", size), blank(room / "target", size)
+    put(source, 0, world.noise(7 * BLOCK, 3))
+    with nbdkit(room, "--filter=delay", "file", target,
+                "delay-extents=1") as nbd:
+        c = Copier(room, source, nbd.uri, size)
+        c.run("done")
+        end = Verifier(c, rate=BLOCK, timeout=4).run("done").end
+    assert end["verified"] + end["skipped_zero"] == size
+
+
 def test_source_that_hangs_before_it_is_read(room):
     size = MiB
     target = blank(room / "target", size)
