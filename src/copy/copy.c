@@ -1,4 +1,4 @@
-/* The program: request in, one disk copied, result out. */
+/* The program: request in, one disk copied or read back, result out. */
 #include "copy/copy.h"
 #include "copy/plan.h"
 #include "copy/report.h"

@@ -122,12 +122,6 @@ blocks_of(struct pipeline *p, const struct slot *s)
     return &p->blocks[(size_t)(s->buf - p->arena.mem) / DISK_BLOCK];
 }
 
-static bool
-is_zero(const uint8_t *p, size_t n)
-{
-    return !*p && !memcmp(p, p + 1, n - 1);
-}
-
 static int
 doubt(uint64_t at, const char *what, struct err *e)
 {
@@ -162,7 +156,7 @@ judge(struct pipeline *p, struct slot *s, unsigned i, bool *skip, struct err *e)
     uint32_t n = disk_block_bytes(p->req->disk_size, block);
     const uint8_t *data = s->buf + (size_t)i * DISK_BLOCK;
     struct block *b = &blocks_of(p, s)[i];
-    bool zero = is_zero(data, n);
+    bool zero = disk_is_zero(data, n);
     struct map_entry old;
 
     b->entry.hash = zero ? disk_zero_hash(n) : disk_hash(data, n);

@@ -118,12 +118,6 @@ found_bad(struct verify *v, uint64_t at, uint32_t n, bool target, bool source)
     v->waiting.different += n;
 }
 
-static bool
-is_zero(const uint8_t *p, size_t n)
-{
-    return !*p && !memcmp(p, p + 1, n - 1);
-}
-
 static int
 judge(struct verify *v, const struct slot *s, uint64_t i, struct err *e)
 {
@@ -140,7 +134,7 @@ judge(struct verify *v, const struct slot *s, uint64_t i, struct err *e)
     if (b && a && target_good)
         source_good = !memcmp(a, b, n);
     else if (b)
-        source_good = a ? disk_hash(b, n) == x.hash : is_zero(b, n);
+        source_good = a ? disk_hash(b, n) == x.hash : disk_is_zero(b, n);
     vec_push(&v->proofs,
              (struct map_proof){ block, target_good && source_good });
     if (target_good && source_good)

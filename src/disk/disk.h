@@ -115,6 +115,8 @@ uint32_t disk_block_bytes(uint64_t size, uint64_t block);
 /* XXH3-64 of n bytes; of n <= DISK_BLOCK zeroes. */
 uint64_t disk_hash(const void *p, size_t n);
 uint64_t disk_zero_hash(size_t n);
+/* n > 0. */
+bool disk_is_zero(const void *p, size_t n);
 
 struct map;
 

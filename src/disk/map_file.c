@@ -35,6 +35,14 @@ disk_hash(const void *p, size_t n)
     return XXH3_64bits(p, n);
 }
 
+bool
+disk_is_zero(const void *p, size_t n)
+{
+    const uint8_t *byte = p;
+
+    return !*byte && !memcmp(byte, byte + 1, n - 1);
+}
+
 /* XXH3-64 of DISK_BLOCK zeroes: a disk of 62 TiB may ask a billion times. */
 #define ZERO_BLOCK_HASH 0x33b202d302b65caaull
 
