@@ -8,7 +8,7 @@
 char *
 limits_disk_path(const char *dir, const struct disk_record *d)
 {
-    return xasprintf("%s/disk-%" PRId64 ".rate", dir, d->key);
+    return xasprintf("%s/" LIMIT_DISK_RATE, dir, d->key);
 }
 
 /* rate and rate_configured, in bytes per second; a file that is not there

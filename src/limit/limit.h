@@ -4,9 +4,9 @@
 #ifndef LIMIT_LIMIT_H
 #define LIMIT_LIMIT_H
 
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -18,6 +18,7 @@
 #define LIMIT_MACHINE_RATE "machine.rate" /* there */
 #define LIMIT_HOST         "host"         /* there, for bucket_path() */
 #define LIMIT_VM_RATE      "vm.rate"      /* in a VM's directory */
+#define LIMIT_DISK_RATE    "disk-%" PRId64 ".rate" /* likewise; its key */
 
 /* rate.c: bytes per second ------------------------------------------------ */
 

@@ -94,7 +94,7 @@ static int
 prepare_disk(struct machine *m, const struct copy_job *j, struct err *e)
 {
     defer_free char *path =
-        xasprintf("%s/disk-%" PRId64 ".rate", store_dir(m->store), j->d->key);
+        xasprintf("%s/" LIMIT_DISK_RATE, store_dir(m->store), j->d->key);
 
     record_set(&j->d->waiting, "");
     if (set_rate(path, m->o->spec->migration.rate_per_disk, e))
@@ -147,7 +147,7 @@ limits_describe(const struct machine *m, const struct disk_record *d,
     defer_free char *host =
         bucket_path(m->limits.dir, LIMIT_HOST, m->limits.host);
 
-    str_addf(q, "limit.disk disk-%" PRId64 ".rate\n", d->key);
+    str_addf(q, "limit.disk " LIMIT_DISK_RATE "\n", d->key);
     str_add(q, "limit.vm " LIMIT_VM_RATE "\n");
     str_addf(q, "limit.host %s\n", host);
     str_addf(q, "limit.machine %s/" LIMIT_MACHINE_RATE "\n", m->limits.dir);
