@@ -40,6 +40,7 @@ struct command {
     const struct opt *opts;
     bool hidden;      /* not in the overview: started by programs */
     const char *rest; /* option that takes the arguments after the options */
+    const char *rest_help; /* what these are: "[FILE ...]" */
     int (*run)(int argc, char **argv);
 };
 

@@ -90,5 +90,6 @@ const struct command cmd_finalize = {
                "the VM.",
     .opts = opts,
     .rest = "spec",
+    .rest_help = "[FILE ...]",
     .run = run,
 };

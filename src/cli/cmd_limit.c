@@ -15,26 +15,27 @@ struct args {
 
 static const struct opt opts[] = {
     { "machine", OPT_FLAG, offsetof(struct args, machine), NULL,
-      "RATE is of all that this machine copies" },
+      "limit all that this machine reads, to RATE" },
     { "host", OPT_TEXT, offsetof(struct args, host), "ESX",
-      "RATE, or --slots, is of this ESXi host" },
+      "limit an ESXi host, to RATE or by --slots" },
     { "datastore", OPT_TEXT, offsetof(struct args, datastore), "NAME",
-      "--slots is of this datastore" },
-    { "vm", OPT_TEXT, offsetof(struct args, vm), "NAME", "RATE is of this VM" },
+      "limit a datastore, by --slots" },
+    { "vm", OPT_TEXT, offsetof(struct args, vm), "NAME",
+      "limit a VM, to RATE" },
     { "vm-id", OPT_TEXT, offsetof(struct args, vm_id), "MOREF",
       "likewise, by its moref" },
     { "disk", OPT_TEXT, offsetof(struct args, disk), "DISK",
-      "with --vm: RATE is of this disk alone" },
+      "with --vm: this disk of it alone" },
     { "slots", OPT_TEXT, offsetof(struct args, slots), "N",
-      "disks read at a time, 0: no limit, or default" },
+      "disks read at a time; 0: no limit; default: as configured" },
     { "config", OPT_TEXT, offsetof(struct args, config), "FILE",
       "configuration (config.yaml)" },
     { "control-dir", OPT_TEXT, offsetof(struct args, control_dir), "DIR",
       "instead of migration.control_dir" },
     { "json", OPT_FLAG, offsetof(struct args, json), NULL,
-      "what there is, as an object" },
+      "show it as an object" },
     { "rate", OPT_TEXTS, offsetof(struct args, rates), "RATE",
-      "per second: 200MB, 64MiB, 1.5Gbit, none or default" },
+      "per second: 200MB, 64MiB, 1.5Gbit; none; default" },
     { NULL },
 };
 
@@ -239,9 +240,10 @@ run(int argc, char **argv)
 
 const struct command cmd_limit = {
     .name = "limit",
-    .summary = "Show and change, also while copies run, what they share: "
-               "bandwidth and slots.",
+    .summary = "Show what all migrations here share, bandwidth and slots, or "
+               "change it.",
     .opts = opts,
     .rest = "rate",
+    .rest_help = "[RATE]",
     .run = run,
 };

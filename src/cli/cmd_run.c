@@ -190,5 +190,6 @@ const struct command cmd_run = {
                "anything.",
     .opts = opts,
     .rest = "spec",
+    .rest_help = "[FILE ...]",
     .run = run,
 };

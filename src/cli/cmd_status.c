@@ -167,5 +167,6 @@ const struct command cmd_status = {
     .summary = "Tell how far the VMs of a spec are.",
     .opts = opts,
     .rest = "spec",
+    .rest_help = "[FILE ...]",
     .run = run,
 };

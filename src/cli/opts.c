@@ -11,8 +11,8 @@
 static void
 help(const struct command *c)
 {
-    printf("usage: v2c-engine %s [options]%s\n%s\n\noptions:\n", c->name,
-           c->rest ? " [file ...]" : "", c->summary);
+    printf("usage: v2c-engine %s [options]%s%s\n%s\n\noptions:\n", c->name,
+           c->rest ? " " : "", c->rest ? c->rest_help : "", c->summary);
     for (const struct opt *o = c->opts; o->name; o++) {
         char left[40];
 
