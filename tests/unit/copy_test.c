@@ -1,6 +1,5 @@
-/* The copier's parts: allocation by VDDK's rules, completions,
- * plans; and the pipeline with a source that misbehaves as told.  The
- * pipeline's tests need nbdkit. */
+/* The copier's parts: allocation by VDDK's rules, completions, plans; and the
+ * pipeline, with a source that misbehaves as told, which needs nbdkit. */
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/proc.h"
