@@ -116,7 +116,7 @@ def markdown(facts, bench, cases):
     for case in cases:
         out += ["", f"**{case.name}**: {case.what}."]
         if note(case):
-            out.append(f"While it ran, {note(case)}.")
+            out.append(note(case).capitalize() + ".")
         out += ["", "| " + " | ".join(HEAD) + " |", "|" + "---|" * 6]
         out += ["| " + " | ".join(row) + " |" for row in rows(case)]
     return "\n".join(out + ["", END])
