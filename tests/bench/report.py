@@ -36,7 +36,7 @@ def machine(bench):
         "cores": os.cpu_count(),
         "cpu": field("/proc/cpuinfo", "model name"),
         "memory_gib": round(memory / (1 << 20), 1),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "disks_on": kind_of(bench.folder),
         "versions": {
             "v2c-copy": first_line([bench.program("src/main/v2c-copy"),
