@@ -223,12 +223,13 @@ def test_copier_that_found_no_room_is_started_again(start_engine):
         child = engine.start("--spec", spec)
         wait_for("the pause", lambda: paused(engine))
         assert any("No space left" in text for text in paused(engine))
-        wait_for("another try", lambda: engine.log("vm1").count(
-            "trying again in 20 s") >= 2)
+        # what is told anew is a pause after something went on, no try
+        wait_for("more tries", lambda: engine.log("vm1").count(
+            "trying again in 20 s") >= 3)
         (small / "filler").unlink()
         finish(engine, spec, child)
-        assert len(events(engine, "paused")) == 1
-        assert len(events(engine, "resumed")) == 1
+        assert len(events(engine, "paused")) == \
+            len(events(engine, "resumed")) < 3
 
 
 @needs_root
