@@ -16,6 +16,7 @@
 #define SERVE_TIMEOUT_MS   30000
 #define GREETING_S         1
 #define UNSERVE_TIMEOUT_MS 300000 /* closing may have to write metadata */
+#define UNSERVE_AGAIN_MS   2000   /* between two signals */
 #define LOCK_PAUSE_MS      200    /* the server before us is still closing */
 #define OUTPUT_MAX         65536
 
@@ -198,6 +199,19 @@ qemu_serve(const char *path, enum disk_format format, const char *dir,
     return 0;
 }
 
+/* qemu-nbd may miss a signal that comes while a client is on its way out; one
+ * that is closing heeds no other. */
+static bool
+end_server(struct proc *server, int *status)
+{
+    for (int ms = 0; ms < UNSERVE_TIMEOUT_MS; ms += UNSERVE_AGAIN_MS) {
+        kill(server->pid, SIGTERM);
+        if (proc_wait(server, UNSERVE_AGAIN_MS, status))
+            return true;
+    }
+    return false;
+}
+
 int
 cloud_unserve(struct cloud_export *x, struct err *e)
 {
@@ -205,8 +219,7 @@ cloud_unserve(struct cloud_export *x, struct err *e)
     int status = 0, rc = 0;
 
     if (x->server.pid) {
-        kill(x->server.pid, SIGTERM);
-        if (!proc_wait(&x->server, UNSERVE_TIMEOUT_MS, &status))
+        if (!end_server(&x->server, &status))
             rc = err_set(e, ERR_IO,
                          "qemu-nbd does not close the replica after %d s",
                          UNSERVE_TIMEOUT_MS / 1000);
