@@ -1,7 +1,6 @@
 """The rules of HACKING.md, each under what would break it."""
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 
@@ -201,34 +200,6 @@ def test_vcenter_that_fails(start_engine, method, fault):
     engine.wait(child)
     engine.compare("vm1")
     engine.assert_source_clean("vm1")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 20 MiB."""
-    if os.geteuid() or not shutil.which("mount"):
-        pytest.skip("mounting a tmpfs needs root")
-    path = tmp_path / "small"
-    path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "v2c-test",
-                       path]).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield path
-    subprocess.run(["umount", path], check=True)
-
-
-def test_target_that_fills_up(start_engine, small_disk):
-    engine = start_engine(world(vm(**SLOW)))
-    engine.replicas = small_disk
-    spec = engine.spec("vm1")
-    got = engine.run("--spec", spec)
-    assert got.returncode == 1
-    assert "space" in got.stderr.splitlines()[-1], got.stderr
-    assert not engine.record("vm1")["disks"]["0"]["base_copied"]
-    subprocess.run(["mount", "-o", "remount,size=200m", small_disk],
-                   check=True)
-    finish(engine, spec)
-    engine.stop_all()
 
 
 def test_nothing_secret_is_shown(start_engine):
