@@ -49,8 +49,10 @@ class Engine:
         self.program = there / ENGINE.name
         shutil.copy(ENGINE, self.program)
         copier = there / "v2c-copy"
-        copier.write_text("#!/bin/sh\nsed '1a " + "\\n".join(lines) +
-                          f"' | exec {ENGINE.parent / 'v2c-copy'} \"$@\"\n")
+        real, lines = ENGINE.parent / "v2c-copy", "\\n".join(lines)
+        copier.write_text(
+            f"#!/bin/sh\n[ \"$1\" = copy ] || exec {real} \"$@\"\n"
+            f"sed '1a {lines}' | exec {real} \"$@\"\n")
         copier.chmod(0o755)
 
     def config(self):
