@@ -297,9 +297,11 @@ on_warn(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 static int
 on_doubt(struct machine *m, struct copier *c, const json_t *j, struct err *e)
 {
-    (void)m, (void)j, (void)e;
+    (void)j;
+    /* at once: whoever dies now, the next run has to know */
+    record_set(&c->job->d->doubt, "a block differs that was not reported");
     c->doubt = true;
-    return 0;
+    return machine_save(m, e);
 }
 
 static int

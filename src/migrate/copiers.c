@@ -67,6 +67,12 @@ ended(struct pool *p, struct copier *c)
     if (p->stopping &&
         (e.class == ERR_STOPPED || e.class == ERR_NOSPACE || err_retryable(&e)))
         return;
+    /* what the map holds contradicts what tracking says */
+    if (c->doubt && !round_plan_doubt(p->m, c->job, e.msg, &closing)) {
+        c->state = PAUSING;
+        c->again = clock_ms();
+        return;
+    }
     if (e.class == ERR_NOSPACE && !p->stopping) {
         wait_for_room(p, c, &e);
         return;
@@ -79,12 +85,6 @@ ended(struct pool *p, struct copier *c)
         c->state = PAUSING;
         c->again = clock_ms() + (PAUSE_MIN_MS << c->tries);
         log_warn("%s; continuing from the map", e.msg);
-        return;
-    }
-    /* what the map holds contradicts what tracking says */
-    if (c->doubt && !round_plan_doubt(p->m, c->job, e.msg, &closing)) {
-        c->state = PAUSING;
-        c->again = clock_ms();
         return;
     }
     if (!p->why.class) {
